@@ -1,0 +1,63 @@
+"""From integer weights to coding intervals.
+
+Given weights w_0 … w_{V-1}, 0 <= w_i <= 2**24, at least one of them positive, let
+C_i be the sum of the weights before i, S the sum of all, and
+
+    R   = floor((2**24 - V) * 2**38 / S)
+    c_i = i + floor(C_i * R / 2**38)         for i < V,      c_V = 2**24.
+
+Symbol i owns [c_i, c_{i+1}): every symbol has at least one unit of 2**-24, and
+the whole is exactly one.  All intermediate values stay below 2**63 for V <= 65536.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+PRECISION = 24
+"""Intervals are in units of 2**-PRECISION."""
+SHIFT = 38
+TOTAL = 1 << PRECISION
+
+
+@numba.njit(cache=True, nogil=True)
+def reciprocal(total: int, n_symbols: int) -> int:
+    """R for weights that sum to ``total``."""
+    return ((TOTAL - n_symbols) << SHIFT) // total
+
+
+@numba.njit(cache=True, nogil=True)
+def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
+    """(cum, freq) of one symbol of one distribution (V,)."""
+    before = np.int64(0)
+    for i in range(symbol):
+        before += np.int64(weights[i])
+    total = before
+    for i in range(symbol, weights.size):
+        total += np.int64(weights[i])
+    r = reciprocal(total, weights.size)
+    cum = symbol + ((before * r) >> SHIFT)
+    if symbol == weights.size - 1:
+        return cum, TOTAL - cum
+    after = before + np.int64(weights[symbol])
+    return cum, symbol + 1 + ((after * r) >> SHIFT) - cum
+
+
+@numba.njit(cache=True, nogil=True)
+def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
+    """(symbol, cum, freq) of the interval that holds ``point``, 0 <= point < 2**24."""
+    total = np.int64(0)
+    for i in range(weights.size):
+        total += np.int64(weights[i])
+    r = reciprocal(total, weights.size)
+    last = weights.size - 1
+    before, cum = np.int64(0), np.int64(0)
+    for i in range(last):
+        after = before + np.int64(weights[i])
+        end = i + 1 + ((after * r) >> SHIFT)
+        if point < end:
+            return i, cum, end - cum
+        before, cum = after, end
+    return last, cum, TOTAL - cum

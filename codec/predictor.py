@@ -1,0 +1,58 @@
+"""What the codec asks of a model: integer weights for the next symbol.
+
+The codec never sees a float.  A predictor yields non-negative integers, one a
+symbol, that are a pure function of its own bytes and the symbols before; how
+they become coding intervals is :mod:`pgolf_codec.codec.frequencies`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Session(Protocol):
+    """The state of ``n`` independent streams that advance in lock step.
+
+    A stream starts with an empty past.  Calls of both methods may be mixed; the
+    intervals are the same whichever way a position is reached.
+    """
+
+    def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Advance over known symbols: the encoder's side.
+
+        ``ids`` (n, t) are the next t symbols of each stream.  Returns ``cum`` and
+        ``freq``, both (n, t) uint32: the interval [cum, cum + freq) of each symbol
+        in units of 2**-24, given those before it.
+        """
+        ...
+
+    def weights(self, previous: NDArray[np.int32] | None) -> NDArray[np.uint32]:
+        """Advance by one symbol: the decoder's side.
+
+        ``previous`` (n,) are the symbols just decoded, None at the start of the
+        streams.  Returns the weights (n, V) of the next symbol; the array is the
+        session's own and is overwritten by the next call.
+        """
+        ...
+
+
+class Predictor(Protocol):
+    """An immutable model; sessions may run in threads of their own."""
+
+    @property
+    def n_symbols(self) -> int:
+        """V, at most 65536."""
+        ...
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the model's artifact, 32 bytes."""
+        ...
+
+    @property
+    def numerics_version(self) -> int: ...
+
+    def session(self, n_streams: int) -> Session: ...
