@@ -13,10 +13,16 @@
     │   ├── CorruptError                a checksum, size or digest does not hold
     │   └── TruncatedError (EOFError)   the data ends too early
     ├── OutputLimitError                more output than the caller allowed
+    ├── RefusedError                    a file is left alone, for its safety or the user's
     └── VerificationError               a claim of a receipt does not hold
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgolf_codec.eval.receipt import Receipt
 
 
 class PgolfError(Exception):
@@ -63,5 +69,16 @@ class OutputLimitError(PgolfError):
     """The output would exceed the limit that the caller set."""
 
 
+class RefusedError(PgolfError):
+    """A file is left alone: it exists, is a directory, is of another kind; says why."""
+
+
 class VerificationError(PgolfError):
-    """A claim about an archive does not hold; says which."""
+    """A claim about an archive does not hold; says which.
+
+    ``receipt`` is the whole :class:`~pgolf_codec.eval.receipt.Receipt`.
+    """
+
+    def __init__(self, message: str, receipt: Receipt) -> None:
+        super().__init__(message)
+        self.receipt = receipt

@@ -1,0 +1,112 @@
+"""Files that are whole or absent.
+
+Output goes to a temporary file beside its destination and takes its name only when
+it is complete and on the disk; an error, Ctrl-C or a signal leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pgolf_codec.errors import RefusedError
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, pipe or device to read; raise :class:`RefusedError` for a directory."""
+    if path.is_dir():
+        raise RefusedError("is a directory")
+    with path.open("rb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replacing(
+    path: Path, *, overwrite: bool = False, like: os.stat_result | None = None
+) -> Iterator[BinaryIO]:
+    """Write ``path`` as a whole: it appears, or changes, when the block ends without error.
+
+    ``like`` gives the new file its permissions and modification time.  A symbolic
+    link is followed; a pipe or a device is written to directly.  Raises
+    :class:`RefusedError` if the file exists and ``overwrite`` is not set (also when
+    another process makes it meanwhile), or if it is a directory.
+    """
+    path = Path(os.path.realpath(path))
+    kind = _kind(path)
+    if kind == stat.S_IFDIR:
+        raise RefusedError("is a directory")
+    if kind not in (None, stat.S_IFREG):
+        with path.open("wb") as file:
+            yield file
+        return
+    if kind and not overwrite:
+        raise RefusedError("already exists; use -f to overwrite")
+    mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
+    temporary = path.with_name(f".pgolf-codec-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, mode)
+    try:
+        with open(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            if like is not None:
+                os.chmod(temporary, mode)
+                os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
+            os.fsync(descriptor)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _rename_new(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both names lead to one existing file."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+_O_BINARY: int = getattr(os, "O_BINARY", 0)
+
+
+def _kind(path: Path) -> int | None:
+    """S_IFREG, S_IFDIR ..., None if nothing has this name."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _rename_new(source: Path, destination: Path) -> None:
+    """Rename, but never over an existing file."""
+    try:
+        os.link(source, destination)
+    except FileExistsError:
+        raise RefusedError("already exists; use -f to overwrite") from None
+    except OSError:  # a file system without hard links: the check and the rename are two steps
+        if destination.exists():
+            raise RefusedError("already exists; use -f to overwrite") from None
+        os.rename(source, destination)
+    else:
+        os.unlink(source)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
