@@ -1,0 +1,210 @@
+"""The entropy coder: intervals ⇄ bytes, many streams in lock step.
+
+A range coder with 64 bits of state, 32-bit words and 24-bit intervals.  It gives
+the very words of constriction's ``RangeEncoder`` (bamler-lab/constriction, module
+``stream::queue``), and constriction decodes them; it exists because constriction
+wants one Python call and one float64 model a symbol (benchmarks/coder.py measures
+what that costs).  Two things are left off at the end of a stream, since its length
+is known and a decoder reads zeros behind it: the final word is cut to the bytes
+that are needed, and trailing zero bytes are dropped.
+
+Pseudo-code of both directions is in docs/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.frequencies import PRECISION, TOTAL, locate
+from pgolf_codec.errors import CorruptError
+
+_WORD = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_RENORM = np.uint64(1 << 32)
+"""The range is kept at or above this."""
+_PRECISION = np.uint64(PRECISION)
+_LAST_POINT = np.uint64(TOTAL - 1)
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+
+
+def encode(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> bytes:
+    """One stream: the intervals [cum, cum + freq) (n,), in units of 2**-24, as bytes.
+
+    Every ``freq`` is positive and ``cum + freq <= 2**24``.
+    """
+    return _encode(cum, freq, 1).astype(">u4").tobytes().rstrip(b"\0")
+
+
+def encode_words(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """As :func:`encode`, but with the whole final word that constriction writes."""
+    return _encode(cum, freq, 4)
+
+
+class Decoder:
+    """Reads ``n`` streams in lock step; safe on any bytes."""
+
+    def __init__(self, streams: Sequence[bytes | memoryview], n_symbols: NDArray[np.int64]) -> None:
+        """``n_symbols`` (n,) says how many symbols each stream holds."""
+        self._n_words = np.array([-(-len(stream) // 4) for stream in streams], np.int64)
+        self._words = np.frombuffer(
+            b"".join(bytes(stream) + b"\0" * (-len(stream) % 4) for stream in streams), ">u4"
+        ).astype(np.uint32)
+        n = len(streams)
+        self._start = np.cumsum(self._n_words) - self._n_words
+        self._read = np.zeros(n, np.int64)
+        self._left = n_symbols.astype(np.int64)
+        self._lower = np.zeros(n, np.uint64)
+        self._range = np.full(n, _FULL, np.uint64)
+        self._point = np.zeros(n, np.uint64)
+        self._symbols = np.zeros(n, np.int32)
+        _begin(self._words, self._start, self._n_words, self._read, self._point)
+
+    def step(self, weights: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """The next symbol of every stream (n,), given the weights (n, V) of each.
+
+        A stream that has no symbols left gives 0.  The array is overwritten by the
+        next call.  Raises :class:`CorruptError` on a state that no encoder leaves.
+        """
+        if not _step(
+            weights,
+            self._words,
+            self._start,
+            self._n_words,
+            self._read,
+            self._left,
+            self._lower,
+            self._range,
+            self._point,
+            self._symbols,
+        ):
+            raise CorruptError("a stream of coded tokens is damaged")
+        return self._symbols
+
+    def finish(self) -> None:
+        """Raise :class:`CorruptError` unless every symbol and every word was read."""
+        if self._left.any() or (self._n_words > self._read - 1).any():
+            raise CorruptError("a stream of coded tokens does not end where it should")
+
+
+@numba.njit(cache=True, nogil=True)
+def _encode(
+    cum: NDArray[np.uint32], freq: NDArray[np.uint32], n_seal_bytes: int
+) -> NDArray[np.uint32]:
+    """Words of one stream; the final one has ``n_seal_bytes`` .. 4 bytes that count."""
+    words = np.empty(cum.size + 1, np.uint32)  # a symbol finishes one word at most
+    n_words = 0
+    lower, span = _ZERO, _FULL
+    # While the interval wraps around 2**64, a carry may still come: ``n_held`` words
+    # wait, the first of them ``held``, the others all ones (or, with the carry, zeros).
+    n_held, held = 0, _ZERO
+    for i in range(cum.size):
+        scale = span >> _PRECISION
+        span = scale * np.uint64(freq[i])
+        new_lower = lower + scale * np.uint64(cum[i])
+        if n_held and new_lower + span > new_lower:
+            n_words = _release(words, n_words, n_held, held, bool(new_lower < lower))
+            n_held = 0
+        lower = new_lower
+        if span < _RENORM:
+            span <<= _WORD
+            word = lower >> _WORD
+            lower <<= _WORD
+            if n_held:
+                n_held += 1
+            elif lower + span > lower:
+                words[n_words] = word
+                n_words += 1
+            else:
+                n_held, held = 1, word
+    if cum.size == 0:
+        return words[:0]
+    # Seal: the point of the interval with the fewest bytes before its zeros.
+    point = lower
+    for n_bytes in range(n_seal_bytes, 5):
+        step = _ONE << np.uint64(64 - 8 * n_bytes)
+        point = (lower + (step - _ONE)) & ~(step - _ONE)
+        if point - lower < span:
+            break
+    if n_held:
+        n_words = _release(words, n_words, n_held, held, bool(point < lower))
+    words[n_words] = point >> _WORD
+    return words[: n_words + 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _release(
+    words: NDArray[np.uint32], n_words: int, n_held: int, held: np.uint64, carry: bool
+) -> int:
+    words[n_words] = held + (_ONE if carry else _ZERO)
+    for i in range(1, n_held):
+        words[n_words + i] = _ZERO if carry else _LOW
+    return n_words + n_held
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin(
+    words: NDArray[np.uint32],
+    start: NDArray[np.int64],
+    n_words: NDArray[np.int64],
+    read: NDArray[np.int64],
+    point: NDArray[np.uint64],
+) -> None:
+    for lane in range(start.size):
+        for _ in range(2):
+            point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
+
+
+@numba.njit(cache=True, nogil=True)
+def _next_word(
+    words: NDArray[np.uint32],
+    start: NDArray[np.int64],
+    n_words: NDArray[np.int64],
+    read: NDArray[np.int64],
+    lane: int,
+) -> np.uint64:
+    """Zeros behind the end."""
+    at = read[lane]
+    read[lane] += 1
+    return np.uint64(words[start[lane] + at]) if at < n_words[lane] else _ZERO
+
+
+@numba.njit(cache=True, nogil=True)
+def _step(
+    weights: NDArray[np.uint32],
+    words: NDArray[np.uint32],
+    start: NDArray[np.int64],
+    n_words: NDArray[np.int64],
+    read: NDArray[np.int64],
+    left: NDArray[np.int64],
+    lower: NDArray[np.uint64],
+    span: NDArray[np.uint64],
+    point: NDArray[np.uint64],
+    symbols: NDArray[np.int32],
+) -> bool:
+    """Whether every stream was in a state that an encoder can leave."""
+    sound = True
+    for lane in range(start.size):
+        symbols[lane] = 0
+        if left[lane] == 0:
+            continue
+        left[lane] -= 1
+        scale = span[lane] >> _PRECISION
+        target = (point[lane] - lower[lane]) // scale
+        if target > _LAST_POINT:  # between the last interval and the end of the range
+            sound = False
+            target = _LAST_POINT
+        symbol, cum, freq = locate(weights[lane], int(target))
+        symbols[lane] = symbol
+        lower[lane] += scale * np.uint64(cum)
+        span[lane] = scale * np.uint64(freq)
+        if span[lane] < _RENORM:
+            lower[lane] <<= _WORD
+            span[lane] <<= _WORD
+            point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
+    return sound
