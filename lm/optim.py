@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -31,7 +32,8 @@ def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; decoupled weight decay.
 
-    Parameters of one shape are orthogonalised as one stack.
+    Parameters of one shape are orthogonalised as one stack, and the stack is dealt
+    out to the ranks of the default process group, if there is one.
     """
 
     def __init__(
@@ -41,19 +43,30 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        rank = dist.get_rank() if world > 1 else 0
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
             for shape, params in by_shape.items():
-                updates = []
-                for p in params:
+                updates = torch.empty(len(params), *shape, dtype=torch.bfloat16)
+                for p, u in zip(params, updates, strict=True):
                     assert p.grad is not None
-                    buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    buffer.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(buffer, group["momentum"]))
+                    state = self.state[p]
+                    if "momentum" not in state:
+                        state["momentum"] = torch.zeros_like(p)
+                    buffer = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                    u.copy_(p.grad.lerp(buffer, group["momentum"]))
+                mine = orthogonalize(updates[rank::world])
+                if world > 1:
+                    updates.zero_()
+                    updates[rank::world] = mine
+                    dist.all_reduce(updates)
+                else:
+                    updates = mine
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                for p, u in zip(params, orthogonalize(torch.stack(updates)), strict=True):
+                for p, u in zip(params, updates, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(u.to(p.dtype), alpha=-group["lr"] * scale)

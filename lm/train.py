@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +41,16 @@ class Rows:
         y = np.stack([self.tokens[i * t : (i + 1) * t] for i in picks]).astype(np.int64)
         x = np.concatenate((np.full((rows, 1), BOS_ID), y[:, :-1]), axis=1)
         return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def average_gradients(model: torch.nn.Module) -> None:
+    """All-reduce every gradient as one flat buffer."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch._utils._flatten_dense_tensors(grads)
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for g, f in zip(grads, torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
+        g.copy_(f)
 
 
 def learning_rate_factor(progress: float, step: int, config: TrainConfig) -> float:
@@ -91,6 +102,10 @@ def train(
     model_config: ModelConfig, config: TrainConfig, tokens: Path, out: Path, compile: bool
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    rank = dist.get_rank() if world > 1 else 0
     torch.manual_seed(config.seed)
     model = Transformer(model_config, config.seq_len)
     model.init_weights(config.seed)
@@ -112,11 +127,15 @@ def train(
         FusedCrossEntropy.chunk_loss = staticmethod(torch.compile(FusedCrossEntropy.chunk_loss))  # type: ignore[method-assign]
 
     def log(**values: Any) -> None:
+        if rank:
+            return
         with (out / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")
         print(values, flush=True)
 
     def save() -> None:
+        if rank:
+            return
         temporary = checkpoint.with_suffix(".tmp")
         torch.save(
             {
@@ -131,11 +150,14 @@ def train(
         os.replace(temporary, checkpoint)
 
     def validate() -> None:
+        if rank:
+            return
         bits = validation_bits(run, model, val, config.seq_len)
         log(step=step, seconds=round(seconds, 1), val_bpb=bits / val_meta["n_bytes"])
 
     budget = config.minutes * 60
     saved_at = evaluated_at = seconds
+    first_step = step
     losses: list[float] = []
     log(params=sum(p.numel() for p in model.parameters()), tokens=len(rows.tokens))
     while seconds < budget:
@@ -145,26 +167,34 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         x, y = rows.batch(step, config.batch_rows)
+        x, y = x[rank::world], y[rank::world]
         with torch.autocast("cpu", torch.bfloat16):
             h = run(x)
-            h = h.view(-1, h.size(-1)).bfloat16()
-            loss = FusedCrossEntropy.apply(h, model.embedding, y.view(-1), model_config.softcap)
+            h = h.reshape(-1, h.size(-1)).bfloat16()
+            loss = FusedCrossEntropy.apply(h, model.embedding, y.reshape(-1), model_config.softcap)
         loss.backward()
+        if world > 1:
+            average_gradients(model)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss))
+        losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"loss is {losses[-1]} at step {step}")
         step += 1
         spent = time.perf_counter() - started
-        seconds += spent
+        if world > 1:  # one clock, or the ranks' schedules drift apart
+            clock = torch.tensor(spent, dtype=torch.float64)
+            dist.broadcast(clock, 0)
+            spent = float(clock)
+        if step > first_step + 1:  # compilation is not training
+            seconds += spent
         if step % 20 == 0 or step <= 3:
             log(
                 step=step,
                 seconds=round(seconds, 1),
                 train_loss=round(sum(losses) / len(losses), 4),
-                tokens_per_s=round(x.numel() / spent),
+                tokens_per_s=round(world * x.numel() / spent),
                 progress=round(seconds / budget, 4),
             )
             losses.clear()
