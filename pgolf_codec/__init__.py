@@ -126,6 +126,7 @@ def open(
     *,
     model: Model | str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    streams: int | None = None,
 ) -> BinaryIO:
     """Open an archive as a binary file object; a few frames are in memory at a time.
 
@@ -146,7 +147,9 @@ def open(
     from pgolf_codec.codec import archive
 
     if mode == "wb":
-        return archive.open_archive(file, mode, model=_model(model), threads=threads)
+        return archive.open_archive(
+            file, mode, model=_model(model), threads=threads, streams=streams
+        )
     return archive.open_archive(file, mode, model=_resolver(model), threads=threads)
 
 

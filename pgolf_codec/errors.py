@@ -72,6 +72,9 @@ class OutputLimitError(PgolfError):
 class RefusedError(PgolfError):
     """A file is left alone: it exists, is a directory, is of another kind; says why."""
 
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+
 
 class VerificationError(PgolfError):
     """A claim about an archive does not hold; says which.

@@ -21,7 +21,7 @@ from pgolf_codec.errors import RefusedError
 def reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file, pipe or device to read; raise :class:`RefusedError` for a directory."""
     if path.is_dir():
-        raise RefusedError("is a directory")
+        raise RefusedError(path, "is a directory")
     with path.open("rb") as file:
         yield file
 
@@ -37,19 +37,23 @@ def replacing(
     :class:`RefusedError` if the file exists and ``overwrite`` is not set (also when
     another process makes it meanwhile), or if it is a directory.
     """
-    path = Path(os.path.realpath(path))
+    name, path = path, Path(os.path.realpath(path))
     kind = _kind(path)
     if kind == stat.S_IFDIR:
-        raise RefusedError("is a directory")
+        raise RefusedError(name, "is a directory")
     if kind not in (None, stat.S_IFREG):
         with path.open("wb") as file:
             yield file
         return
     if kind and not overwrite:
-        raise RefusedError("already exists; use -f to overwrite")
+        raise RefusedError(name, _EXISTS)
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
     temporary = path.with_name(f".pgolf-codec-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, mode)
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, mode)
+    except OSError as error:
+        error.filename = str(name)  # the user knows this one
+        raise
     try:
         with open(descriptor, "w+b") as file:
             yield file
@@ -77,6 +81,7 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
+_EXISTS = "already exists; use -f to overwrite"
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
 
 
@@ -93,10 +98,10 @@ def _rename_new(source: Path, destination: Path) -> None:
     try:
         os.link(source, destination)
     except FileExistsError:
-        raise RefusedError("already exists; use -f to overwrite") from None
+        raise RefusedError(destination, _EXISTS) from None
     except OSError:  # a file system without hard links: the check and the rename are two steps
         if destination.exists():
-            raise RefusedError("already exists; use -f to overwrite") from None
+            raise RefusedError(destination, _EXISTS) from None
         os.rename(source, destination)
     else:
         os.unlink(source)

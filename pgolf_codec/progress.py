@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import BinaryIO, Self, TextIO
+from typing import Self, TextIO
 
 _REDRAW_SECONDS = 0.1
 _QUIET_SECONDS = 0.5
@@ -44,9 +44,9 @@ class Progress:
         """Since the start."""
         return time.monotonic() - self._start
 
-    def advance(self, n_bytes: int) -> None:
-        """Note that ``n_bytes`` more are done."""
-        self.n_done += n_bytes
+    def update(self, n_done: int) -> None:
+        """Note that ``n_done`` bytes are done in all."""
+        self.n_done = n_done
         now = time.monotonic()
         if self._stream is None or now < self._next_draw:
             return
@@ -66,20 +66,6 @@ class Progress:
             f"{self._label}  {share:4.0%} {size(self.n_done)} of {size(self._n_total)}, "
             f"{size(speed)}/s, {_clock(left)} left"
         )
-
-
-class Counted:
-    """A binary file whose reads advance a :class:`Progress`; all else is the file's own."""
-
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file = file
-        self._progress = progress
-
-    def read(self, n_bytes: int = -1) -> bytes:
-        """Up to ``n_bytes``."""
-        block = self._file.read(n_bytes)
-        self._progress.advance(len(block))
-        return block
 
 
 def size(n_bytes: float) -> str:

@@ -1,0 +1,122 @@
+"""A comparison on English text that every Python installation has.
+
+The text is the interpreter's own help topics; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import bz2
+import importlib
+import lzma
+import os
+import time
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+MAX_TEXT_BYTES = 200_000
+
+
+class Row(NamedTuple):
+    """One compressor's result on the text."""
+
+    name: str
+    n_bytes: int
+    compress_seconds: float
+    decompress_seconds: float
+
+
+class Peer(NamedTuple):
+    """Another compressor: how to call it."""
+
+    name: str
+    compress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes], bytes]
+
+
+def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = None) -> int:
+    """Print the comparison and the receipt; returns the exit status."""
+    import pgolf_codec
+
+    text = python_topics()
+    print(
+        f"The text: {len(text)} bytes of Python's own help topics (pydoc_data.topics).\n"
+        "Compressing, then decompressing in another process ...\n",
+        flush=True,
+    )
+    loaded = pgolf_codec.load_model(model)
+    pgolf_codec.decompress(pgolf_codec.compress(text[:2000], model=loaded), model=loaded)  # warm-up
+    receipt = pgolf_codec.verify(text, model=loaded, threads=threads)
+    rows = [measure(peer, text) for peer in peers()]
+    ours = Row("pgolf", receipt.file_bytes, receipt.encode_seconds, receipt.decode_seconds)
+    print(table([*rows, ours], len(text)))
+    print(honesty([*rows], ours, len(text), receipt.model_bytes))
+    print(receipt.describe(), end="")
+    return 0
+
+
+def python_topics(max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """The help topics of this Python in the order of their names, cut at ``max_bytes``."""
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics[name] for name in sorted(topics)).encode()[:max_bytes]
+
+
+def peers() -> list[Peer]:
+    """The compressors at hand, at their strongest usual setting."""
+    import zstandard
+
+    strongest = lzma.PRESET_EXTREME | 9
+    found = [
+        Peer("zlib -9", lambda data: zlib.compress(data, 9), zlib.decompress),
+        Peer("bz2 -9", lambda data: bz2.compress(data, 9), bz2.decompress),
+        Peer("lzma -9e", lambda data: lzma.compress(data, preset=strongest), lzma.decompress),
+        Peer(
+            "zstd -19",
+            zstandard.ZstdCompressor(level=19).compress,
+            zstandard.ZstdDecompressor().decompress,
+        ),
+    ]
+    try:
+        brotli = importlib.import_module("brotli")
+    except ImportError:
+        return found
+    return [*found, Peer("brotli -11", brotli.compress, brotli.decompress)]
+
+
+def measure(peer: Peer, text: bytes) -> Row:
+    """One run each way; what comes back is compared."""
+    start = time.perf_counter()
+    blob = peer.compress(text)
+    middle = time.perf_counter()
+    if peer.decompress(blob) != text:
+        raise RuntimeError(f"{peer.name} did not return the text")
+    return Row(peer.name, len(blob), middle - start, time.perf_counter() - middle)
+
+
+def table(rows: list[Row], n_text: int) -> str:
+    """Bytes, bits per byte, kB/s both ways."""
+    lines = [f"{'':<12}{'bytes':>9}{'bpb':>8}{'compress':>14}{'decompress':>14}"]
+    lines += [
+        f"{row.name:<12}{row.n_bytes:>9}{8 * row.n_bytes / n_text:>8.3f}"
+        f"{_speed(n_text, row.compress_seconds):>14}{_speed(n_text, row.decompress_seconds):>14}"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def honesty(peer_rows: list[Row], ours: Row, n_text: int, model_bytes: int) -> str:
+    """What the table leaves out: the model, and how much text it takes to pay for it."""
+    best = min(peer_rows, key=lambda row: row.n_bytes)
+    saved = (best.n_bytes - ours.n_bytes) / n_text
+    note = f"The model's own {model_bytes} bytes are not in the column: it came with the package."
+    if saved <= 0:
+        return f"{note}\nOn this text {best.name} is smaller without it.\n"
+    return (
+        f"{note}\nCounted in, it would break even with {best.name} at about "
+        f"{model_bytes / saved / 1e6:.0f} MB of such text.\n"
+    )
+
+
+def _speed(n_bytes: int, seconds: float) -> str:
+    return f"{n_bytes / 1000 / max(seconds, 1e-9):,.0f} kB/s"
