@@ -26,7 +26,8 @@ RESULT = Path(__file__).parent / "results" / "coder.json"
 
 def main() -> None:
     rng = np.random.default_rng(1)
-    weights = np.exp2(12 + 4 * rng.standard_normal((DISTINCT, N_STREAMS, V))).astype(np.uint32)
+    logs = 12 + 4 * rng.standard_normal((DISTINCT, N_STREAMS, V))
+    weights = np.exp2(np.minimum(logs, 24)).astype(np.uint32)
     symbols = rng.integers(0, V, (N_STEPS, N_STREAMS)).astype(np.int32)
     intervals = np.array(
         [

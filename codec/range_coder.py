@@ -4,9 +4,9 @@ A range coder with 64 bits of state, 32-bit words and 24-bit intervals.  It give
 the very words of constriction's ``RangeEncoder`` (bamler-lab/constriction, module
 ``stream::queue``), and constriction decodes them; it exists because constriction
 wants one Python call and one float64 model a symbol (benchmarks/coder.py measures
-what that costs).  Two things are left off at the end of a stream, since its length
-is known and a decoder reads zeros behind it: the final word is cut to the bytes
-that are needed, and trailing zero bytes are dropped.
+what that costs).  Only the final word differs: the length of a stream is known and
+a decoder reads zeros behind it, so the word is the one with the most zero bytes at
+its end, and these are left off.
 
 Pseudo-code of both directions is in docs/FORMAT.md.
 """
@@ -38,7 +38,8 @@ def encode(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> bytes:
 
     Every ``freq`` is positive and ``cum + freq <= 2**24``.
     """
-    return _encode(cum, freq, 1).astype(">u4").tobytes().rstrip(b"\0")
+    coded = _encode(cum, freq, 1).astype(">u4").tobytes()
+    return coded[:-4] + coded[-4:].rstrip(b"\0")
 
 
 def encode_words(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -69,7 +70,8 @@ class Decoder:
         """The next symbol of every stream (n,), given the weights (n, V) of each.
 
         A stream that has no symbols left gives 0.  The array is overwritten by the
-        next call.  Raises :class:`CorruptError` on a state that no encoder leaves.
+        next call.  Raises :class:`CorruptError` on a state that no encoder leaves and
+        when a stream is read past its end.
         """
         if not _step(
             weights,
@@ -88,7 +90,7 @@ class Decoder:
 
     def finish(self) -> None:
         """Raise :class:`CorruptError` unless every symbol and every word was read."""
-        if self._left.any() or (self._n_words > self._read - 1).any():
+        if self._left.any() or (self._n_words >= self._read).any():
             raise CorruptError("a stream of coded tokens does not end where it should")
 
 
@@ -207,4 +209,6 @@ def _step(
             lower[lane] <<= _WORD
             span[lane] <<= _WORD
             point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
+            # One word that is not there may have been zero; then n_words is one short.
+            sound = sound and read[lane] <= n_words[lane] + 2
     return sound

@@ -57,7 +57,7 @@ class Tokenizer:
         self.table = tuple(_piece_bytes(piece) for piece in pieces)
         self._pieces = tuple(pieces)
         self._kind = kind
-        self._n_bytes = np.array([len(entry) for entry in self.table], np.int64)
+        self._n_bytes = np.array([len(entry) for entry in self.table], np.int32)
         if int(self._n_bytes.max()) > MAX_PIECE_BYTES:
             raise CorruptError(f"tokenizer: a symbol of more than {MAX_PIECE_BYTES} bytes")
         # The lowest id of each single byte: <0x00> .. <0xFF> stand before other pieces.
@@ -96,7 +96,7 @@ class Tokenizer:
 
         Raises :class:`CorruptError` if an id is outside of the vocabulary.
         """
-        array = np.asarray(ids, np.int64)
+        array = np.asarray(ids)
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < self.n_symbols:
             raise CorruptError("a token id is outside of the vocabulary")
         entry = self.table.__getitem__

@@ -1,0 +1,138 @@
+"""One frame: which method codes it, and how it is read back.
+
+The model is tried unless a sample says that it is hopeless; the smallest of
+stored, zstd and model is kept.  A frame is decoded only after its check has been
+found right, and handed out only after the check of the raw bytes has.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgolf_codec.codec import model_frame
+from pgolf_codec.codec.container import FrameHeader, Method
+from pgolf_codec.codec.model import Model
+from pgolf_codec.errors import CorruptError
+
+ZSTD_LEVEL = 19
+
+_SAMPLE_PIECES = 8
+_SAMPLE_PIECE_BYTES = (256, 2048)
+"""Least and most bytes of a piece; all pieces together are at most 1/8 of a frame."""
+_HOPELESS = 1.3
+"""The model is skipped when its sample takes this much more than zstd's whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """The smallest payload that was found."""
+
+    method: Method
+    payload: bytes
+    model: model_frame.ModelPayload | None = None
+    """The model's accounts, if its payload is the one."""
+
+
+def encode(
+    raw: bytes,
+    model: Model,
+    *,
+    streams: int | None,
+    threads: int,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedFrame:
+    """Code ``raw``, at least one byte; ``progress`` gets the bytes done, about."""
+    import zstandard
+
+    # The frame's header knows the size.
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=False)
+    best = EncodedFrame(Method.STORED, raw)
+    if len(packed := compressor.compress(raw)) < len(raw):
+        best = EncodedFrame(Method.ZSTD, packed)
+    if _is_hopeless(raw, model, len(best.payload)):
+        return best
+    ids = model.tokenizer.encode(raw)
+
+    def in_bytes(done: int) -> None:
+        if progress is not None:
+            progress(min(len(raw) * done // ids.size, len(raw)))
+
+    coded = model_frame.encode(
+        ids,
+        model.predictor,
+        streams=streams or model_frame.default_streams(len(raw)),
+        threads=threads,
+        progress=in_bytes,
+    )
+    if len(coded.data) < len(best.payload):
+        return EncodedFrame(Method.MODEL, coded.data, coded)
+    return best
+
+
+def decode(
+    header: FrameHeader,
+    index: int,
+    payload: bytes,
+    get_model: Callable[[], Model],
+    *,
+    threads: int,
+    progress: Callable[[int], None] | None = None,
+) -> bytes:
+    """The raw bytes of frame ``index``; ``get_model`` is called only if one is needed.
+
+    Raises :class:`CorruptError` (or ``TruncatedError``) and what ``get_model`` raises.
+    """
+    if header.expected_check(index, payload) != header.check:
+        raise CorruptError("the check does not hold")
+    match header.method:
+        case Method.STORED:
+            raw = payload
+        case Method.ZSTD:
+            raw = _decode_zstd(payload, header.raw_bytes)
+        case Method.MODEL:
+            raw = model_frame.decode(
+                payload, header.raw_bytes, get_model(), threads=threads, progress=progress
+            )
+    if len(raw) != header.raw_bytes:
+        raise CorruptError(f"{len(raw)} bytes instead of {header.raw_bytes}")
+    if zlib.crc32(raw) != header.raw_check:
+        raise CorruptError("the decoded bytes are not those that were encoded")
+    return raw
+
+
+def _is_hopeless(raw: bytes, model: Model, best_bytes: int) -> bool:
+    """Whether a sample says clearly that the model can't beat ``best_bytes``.
+
+    Equally spaced pieces are coded from an empty past, which costs the model more
+    than coding the whole would.  Its bits a byte, less two standard errors of their
+    mean (a frame may be half text, half not), must exceed 1.3 times the others'.
+    """
+    least, most = _SAMPLE_PIECE_BYTES
+    size = min(len(raw) // (8 * _SAMPLE_PIECES), most)
+    if size < least:
+        return False
+    starts = [(2 * i + 1) * len(raw) // (2 * _SAMPLE_PIECES) for i in range(_SAMPLE_PIECES)]
+    pieces = [raw[start : start + size] for start in starts]
+    bpb = [
+        bits / size for bits in model_frame.sample_bits(pieces, model.tokenizer, model.predictor)
+    ]
+    error = statistics.stdev(bpb) / math.sqrt(len(bpb))
+    return statistics.fmean(bpb) - 2 * error > _HOPELESS * 8 * best_bytes / len(raw)
+
+
+def _decode_zstd(payload: bytes, raw_bytes: int) -> bytes:
+    import zstandard
+
+    try:
+        # A content size would be believed, and allocated; our frames have none.
+        if zstandard.get_frame_parameters(payload).content_size != zstandard.CONTENTSIZE_UNKNOWN:
+            raise CorruptError("a zstd frame with a content size")
+        return zstandard.ZstdDecompressor().decompress(
+            payload, max_output_size=raw_bytes, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise CorruptError(f"zstd: {error}") from None
