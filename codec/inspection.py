@@ -20,8 +20,8 @@ from pgolf_codec.codec.container import (
     Header,
     Method,
 )
-from pgolf_codec.codec.files import BufferFile, Source
 from pgolf_codec.codec.model import Model, ModelResolver
+from pgolf_codec.codec.source import BufferFile, Source
 from pgolf_codec.codec.stream import ModelChoice, as_bytes_view, located, read_header
 from pgolf_codec.codec.workers import default_threads
 from pgolf_codec.errors import CorruptError, FormatError

@@ -6,6 +6,7 @@ Several archives one behind another read as one, as with xz and zstd.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from pgolf_codec.codec import frames
 from pgolf_codec.codec.container import (
@@ -27,8 +28,8 @@ from pgolf_codec.codec.container import (
     Header,
     Method,
 )
-from pgolf_codec.codec.files import AtomicFile, BufferFile, Readable, Source, Writable, write_all
 from pgolf_codec.codec.model import Model, ModelResolver
+from pgolf_codec.codec.source import BufferFile, Readable, Source
 from pgolf_codec.codec.workers import default_threads
 from pgolf_codec.errors import (
     ConfigError,
@@ -40,11 +41,21 @@ from pgolf_codec.errors import (
     UnsupportedVersionError,
     WrongModelError,
 )
+from pgolf_codec.files import replacing
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 DEFAULT_FRAME_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
 """Called now and then, in the caller's thread, with the raw bytes done so far."""
+
+
+class Writable(Protocol):
+    """Anything with ``write`` that takes all it is given, or says how much it took."""
+
+    def write(self, data: bytes, /) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -71,7 +82,7 @@ class CompressionStats:
         return self.file_bytes - self.coded_bits // 8 - others
 
 
-def as_bytes_view(data: Any) -> memoryview:
+def as_bytes_view(data: Buffer) -> memoryview:
     """Any object with a buffer as flat bytes; ``TypeError`` for everything else."""
     view = memoryview(data)
     if view.nbytes == 0:
@@ -89,7 +100,7 @@ class ArchiveWriter(io.BufferedIOBase):
 
     def __init__(
         self,
-        sink: Writable | AtomicFile,
+        sink: Writable,
         *,
         model: Model,
         threads: int | None = None,
@@ -97,14 +108,14 @@ class ArchiveWriter(io.BufferedIOBase):
         frame_bytes: int = DEFAULT_FRAME_BYTES,
         progress: Progress | None = None,
     ) -> None:
-        """``sink`` stays open, except for an :class:`AtomicFile`, which is committed.
+        """``sink`` stays open.
 
         Raises :class:`ConfigError` on impossible sizes.
         """
         self.stats = CompressionStats()
         self._failed = False
-        self._atomic = sink if isinstance(sink, AtomicFile) else None
-        self._sink: Writable = sink.file if isinstance(sink, AtomicFile) else sink
+        self._owner: contextlib.ExitStack | None = None  # of the sink, if we opened it
+        self._sink = sink
         if frame_bytes not in (1 << n for n in range(MIN_FRAME_LOG2, MAX_FRAME_LOG2 + 1)):
             raise ConfigError(
                 f"frames of {frame_bytes} bytes: not a power of two in "
@@ -132,7 +143,7 @@ class ArchiveWriter(io.BufferedIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         """Take all of ``data`` (any buffer); frames are coded as they fill up."""
         if self.closed:
             raise ValueError("write to a closed archive")
@@ -159,8 +170,9 @@ class ArchiveWriter(io.BufferedIOBase):
                 self.stats.raw_bytes, self._frame_sizes, self._digest.digest()[:DIGEST_BYTES]
             )
             self._put(footer.pack())
-            if self._atomic is not None:
-                self._atomic.commit()
+            if self._owner is not None:
+                owner, self._owner = self._owner, None
+                owner.__exit__(None, None, None)
         finally:
             self.abort()
 
@@ -168,8 +180,9 @@ class ArchiveWriter(io.BufferedIOBase):
         """Close without completing the archive."""
         if not self.closed:
             super().close()
-            if self._atomic is not None:
-                self._atomic.discard()  # without effect if committed
+            if self._owner is not None:
+                error = ValueError("the archive was given up")
+                self._owner.__exit__(ValueError, error, None)
 
     def __exit__(
         self,
@@ -184,11 +197,11 @@ class ArchiveWriter(io.BufferedIOBase):
 
     def __del__(self) -> None:
         # io's own finalizer calls close(), which would bless half of the data.
-        if hasattr(self, "_atomic"):
+        if hasattr(self, "_owner"):
             self.abort()
 
     def _put(self, data: bytes) -> None:
-        write_all(self._sink, data)
+        _write_all(self._sink, data)
         self.stats.file_bytes += len(data)
 
     def _write_frame(self) -> None:
@@ -281,13 +294,13 @@ class ArchiveReader(io.BufferedIOBase):
             left = None if left is None else left - len(part)
         return b"".join(parts)
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
-    def readinto1(self, buffer: Any) -> int:
+    def readinto1(self, buffer: Buffer) -> int:
         view = memoryview(buffer).cast("B")
         data = self.read1(len(view))
         view[: len(data)] = data
@@ -373,20 +386,20 @@ def open_archive(
         raise ValueError(f"mode {mode!r} is none of rb, wb, xb")
     if not hasattr(model, "predictor"):
         raise TypeError("writing an archive needs a model, not a resolver")
-    sink = AtomicFile(cast(Any, file), overwrite="w" in mode) if named else file
-    try:
-        return ArchiveWriter(
-            cast(Writable, sink),
+    with contextlib.ExitStack() as stack:
+        sink: Any = file
+        if named:
+            sink = stack.enter_context(replacing(Path(cast(Any, file)), overwrite="w" in mode))
+        writer = ArchiveWriter(
+            sink,
             model=cast(Model, model),
             threads=threads,
             streams=streams,
             frame_bytes=frame_bytes,
             progress=progress,
         )
-    except BaseException:
-        if isinstance(sink, AtomicFile):
-            sink.discard()
-        raise
+        writer._owner = stack.pop_all()  # the writer leaves it, not this block
+        return writer
 
 
 def compress_stream(
@@ -414,7 +427,7 @@ def compress_stream(
 
 
 def compress(
-    data: Any,
+    data: Buffer,
     *,
     model: Model,
     threads: int | None = None,
@@ -438,7 +451,7 @@ def compress(
 
 
 def decompress(
-    blob: Any,
+    blob: Buffer,
     *,
     model: Model | ModelResolver,
     threads: int | None = None,
@@ -524,6 +537,14 @@ def read_header(source: Source, first: bool) -> Header:
         raise CorruptError(
             f"what follows the archive, at or before offset {source.offset}, is no archive"
         ) from None
+
+
+def _write_all(file: Writable, data: bytes) -> None:
+    """Write all of ``data``, also to raw files that take less at a time."""
+    view = memoryview(data)
+    while view:
+        written = file.write(bytes(view) if len(view) < len(data) else data)
+        view = view[len(view) if written is None else written :]
 
 
 def located(error: FormatError, index: int, offset: int, frame_bytes: int) -> FormatError:
