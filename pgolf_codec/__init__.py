@@ -33,13 +33,15 @@ from pgolf_codec.errors import (
 )
 
 if TYPE_CHECKING:
-    from typing import BinaryIO, Literal
+    from typing import Literal
 
     from typing_extensions import Buffer
 
     from pgolf_codec.codec.model import Model, ModelResolver
+    from pgolf_codec.codec.source import Readable
+    from pgolf_codec.codec.stream import ArchiveReader, ArchiveWriter, Writable
     from pgolf_codec.eval.receipt import Receipt
-    from pgolf_codec.quant.artifact import LoadedModel
+    from pgolf_codec.eval.verify import ArtifactModel
 
 __version__ = "0.1.0"
 
@@ -83,9 +85,9 @@ def compress(
     >>> blob == pgolf_codec.compress(bytearray(pgolf_codec.decompress(blob)), threads=1)
     True
     """
-    from pgolf_codec.codec import archive
+    from pgolf_codec.codec import stream
 
-    return archive.compress(data, model=_model(model), threads=threads)
+    return stream.compress(data, model=_model(model), threads=threads)
 
 
 def decompress(
@@ -113,26 +115,28 @@ def decompress(
         ...
     pgolf_codec.errors.TruncatedError: ...
     """
-    from pgolf_codec.codec import archive
+    from pgolf_codec.codec import stream
 
-    return archive.decompress(
+    return stream.decompress(
         blob, model=_resolver(model), max_output_bytes=max_output_bytes, threads=threads
     )
 
 
 def open(
-    file: str | os.PathLike[str] | BinaryIO,
-    mode: Literal["rb", "wb"] = "rb",
+    file: str | os.PathLike[str] | Readable | Writable,
+    mode: Literal["r", "rb", "w", "wb", "x", "xb"] = "rb",
     *,
     model: Model | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     streams: int | None = None,
-) -> BinaryIO:
-    """Open an archive as a binary file object; a few frames are in memory at a time.
+) -> ArchiveReader | ArchiveWriter:
+    """Open an archive as a binary file object; one frame is in memory at a time.
 
     ``file`` is a path or a binary file object, which is not closed.  Reading to the
     end checks everything that :func:`decompress` checks and raises the same errors.
-    A file being written is a whole archive only after ``close()``.
+    What is written is an archive only after ``close()``; a path takes the new
+    contents then, and never if an exception leaves the ``with`` block.  Mode ``x``
+    refuses to overwrite.
 
     >>> import io, pgolf_codec
     >>> file = io.BytesIO()
@@ -144,16 +148,16 @@ def open(
     ...     sum(1 for line in archive)
     3
     """
-    from pgolf_codec.codec import archive
+    from pgolf_codec.codec import stream
 
-    if mode == "wb":
-        return archive.open_archive(
+    if mode not in ("r", "rb"):
+        return stream.open_archive(
             file, mode, model=_model(model), threads=threads, streams=streams
         )
-    return archive.open_archive(file, mode, model=_resolver(model), threads=threads)
+    return stream.open_archive(file, mode, model=_resolver(model), threads=threads)
 
 
-def load_model(model: str | os.PathLike[str] | None = None) -> LoadedModel:
+def load_model(model: str | os.PathLike[str] | None = None) -> ArtifactModel:
     """Load an embedded model by its name, or a ``.pglm`` file by its path.
 
     None is the default model.  Loading once and passing the result on saves time
@@ -174,7 +178,7 @@ def load_model(model: str | os.PathLike[str] | None = None) -> LoadedModel:
 def verify(
     text: str | os.PathLike[str] | bytes | bytearray | memoryview,
     *,
-    model: LoadedModel | str | os.PathLike[str] | None = None,
+    model: ArtifactModel | str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Receipt:
     """Compress, decompress in a fresh process, compare; every claim in one receipt.

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NamedTuple
 
 import pgolf_codec
-from pgolf_codec.errors import PgolfError
+from pgolf_codec.errors import PgolfError, RefusedError
 
 OK, FAILED, USAGE = 0, 1, 2
 """Exit statuses; a signal gives 128 + its number."""
@@ -77,6 +77,12 @@ def explain(error: BaseException) -> str:
         what = error.strerror[0].lower() + error.strerror[1:]
         return f"{error.filename}: {what}" if error.filename is not None else what
     return str(error) or type(error).__name__
+
+
+def blame(error: BaseException, name: str) -> str:
+    """``FILE: what is wrong``; the file is ``name`` unless the error knows better."""
+    knows = isinstance(error, RefusedError) or getattr(error, "filename", None) is not None
+    return explain(error) if knows else f"{name}: {explain(error)}"
 
 
 def _run(arguments: list[str]) -> int:

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from pgolf_codec import files
-from pgolf_codec.cli import FAILED, OK, SUFFIX, UsageError, complain, explain
+from pgolf_codec.cli import FAILED, OK, SUFFIX, UsageError, blame, complain
 from pgolf_codec.errors import PgolfError, RefusedError
 from pgolf_codec.progress import Progress, size
 
-BLOCK_BYTES = 1 << 18
 _WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _STDIN, _STDOUT = "(stdin)", "(stdout)"
 
@@ -41,29 +40,33 @@ class SkippedError(Exception):
 
 
 Transfer = Callable[[Source, BinaryIO, Progress], dict[str, Any]]
-"""Codes all of a source; returns what there is to tell: ``raw_bytes``, ``coded_bytes`` ..."""
+"""Codes all of a source; returns what there is to tell: ``raw_bytes``, ``file_bytes`` ..."""
 
 
 def compress(options: argparse.Namespace) -> int:
     """Write an archive for each file."""
     import pgolf_codec
+    from pgolf_codec.codec.stream import compress_stream
 
     model = pgolf_codec.load_model(options.model)
 
     def transfer(source: Source, out: BinaryIO, progress: Progress) -> dict[str, Any]:
-        counted = _Counted(out)
-        archive = pgolf_codec.open(
-            cast(BinaryIO, counted),
-            "wb",
+        stats = compress_stream(
+            source.file,
+            out,
             model=model,
             threads=options.threads,
             streams=options.streams,
+            progress=progress.update,
         )
-        with archive:
-            while block := source.file.read(BLOCK_BYTES):
-                archive.write(block)
-                progress.advance(len(block))
-        return {"raw_bytes": progress.n_done, "coded_bytes": counted.n_bytes}
+        return {
+            "raw_bytes": stats.raw_bytes,
+            "file_bytes": stats.file_bytes,
+            "entropy_bits": round(stats.entropy_bits, 3),
+            "coded_bits": stats.coded_bits,
+            "frames": {m.name.lower(): n for m, n in sorted(stats.n_frames.items())},
+            "model_fingerprint": model.predictor.fingerprint.hex(),
+        }
 
     return _each(options, transfer)
 
@@ -81,16 +84,20 @@ def test(options: argparse.Namespace) -> int:
 
 def _decoder(options: argparse.Namespace) -> Transfer:
     import pgolf_codec
+    from pgolf_codec.codec.stream import ArchiveReader
+    from pgolf_codec.models import find_by_fingerprint
 
-    model = None if options.model is None else pgolf_codec.load_model(options.model)
+    model = find_by_fingerprint if options.model is None else pgolf_codec.load_model(options.model)
 
     def transfer(source: Source, out: BinaryIO, progress: Progress) -> dict[str, Any]:
-        counted = _Counted(source.file)
-        with pgolf_codec.open(cast(BinaryIO, counted), model=model, threads=options.threads) as raw:
-            while block := raw.read(BLOCK_BYTES):
-                out.write(block)
-                progress.advance(len(block))
-        return {"raw_bytes": progress.n_done, "coded_bytes": counted.n_bytes}
+        archive, n_raw = _Counted(source.file), 0
+        reader = ArchiveReader(
+            archive, model=model, threads=options.threads, progress=progress.update
+        )
+        while block := reader.read1():
+            out.write(block)
+            n_raw += len(block)
+        return {"raw_bytes": n_raw, "file_bytes": archive.n_bytes}
 
     return transfer
 
@@ -112,7 +119,7 @@ def _each(options: argparse.Namespace, transfer: Transfer) -> int:
         except BrokenPipeError:
             raise
         except (PgolfError, OSError, MemoryError) as error:
-            message = _blame(error, shown)
+            message = blame(error, shown)
             status = FAILED
             report |= {"ok": False, "error": type(error).__name__, "message": message}
             complain(message)
@@ -143,20 +150,34 @@ def _one(name: str, options: argparse.Namespace, transfer: Transfer) -> dict[str
     """One file, from its name to its report."""
     target = _target(name, options)
     with _source(name, options) as source:
-        n_total = source.status.st_size if source.status else None
+        n_total = _raw_bytes(source, options)
         progress = Progress(source.name, n_total, None if options.quiet else sys.stderr)
         with _sink(target, source, options) as out, progress:
             report = transfer(source, out, progress)
-            out.flush()
     if options.remove and name != "-":
         os.unlink(name)
-    seconds = max(progress.seconds, 1e-9)
     n_raw = report["raw_bytes"]
     return report | {
         "output": _STDOUT if target == "-" else target and str(target),
-        "bpb": 8 * report["coded_bytes"] / n_raw if n_raw else None,
-        "seconds": round(seconds, 3),
+        "bpb": 8 * report["file_bytes"] / n_raw if n_raw else None,
+        "seconds": round(progress.seconds, 4),
     }
+
+
+def _raw_bytes(source: Source, options: argparse.Namespace) -> int | None:
+    """Size of the original, if it is easily known: progress is counted in it."""
+    if source.status is None:
+        return None
+    if options.verb == "compress":
+        return source.status.st_size
+    from pgolf_codec.codec.inspection import inspect
+
+    try:
+        return inspect(source.file).raw_bytes
+    except PgolfError:  # decoding will say it better
+        return None
+    finally:
+        source.file.seek(0)
 
 
 def _target(name: str, options: argparse.Namespace) -> Target:
@@ -208,65 +229,50 @@ def _sink(target: Target, source: Source, options: argparse.Namespace) -> Iterat
             raise RefusedError(_STDOUT, "is closed")
         if options.verb == "compress" and sys.stdout.isatty() and not options.force:
             raise RefusedError(_STDOUT, "is a terminal; use -o FILE, or -f to write there anyway")
-        yield sys.stdout.buffer
+        with _naming(_STDOUT):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
     else:
         if source.status and files.same_file(target, Path(source.name)):
             raise RefusedError(target, "is also the input")
         with (
-            _naming(target),
+            _naming(str(target)),
             files.replacing(target, overwrite=options.force, like=source.status) as out,
         ):
             yield out
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(name: str) -> Iterator[None]:
     """Give a failed write the name of the file that it is about."""
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _WRITE_ERRNOS:
-            error.filename = str(path)
+            error.filename = name
         raise
 
 
-def _blame(error: BaseException, name: str) -> str:
-    """``FILE: what is wrong``; the file is ``name`` unless the error knows better."""
-    knows = isinstance(error, RefusedError) or getattr(error, "filename", None) is not None
-    return explain(error) if knows else f"{name}: {explain(error)}"
-
-
 def _summary(report: dict[str, Any]) -> str:
-    n_raw, n_coded = report["raw_bytes"], report["coded_bytes"]
+    n_raw, n_coded = report["raw_bytes"], report["file_bytes"]
     bpb = "" if report["bpb"] is None else f", {report['bpb']:.4f} bpb"
-    speed = size(n_raw / report["seconds"])
+    speed = size(n_raw / max(report["seconds"], 1e-4))
     return (
         f"{report['file']}: {n_raw} bytes as {n_coded}{bpb}, {report['seconds']:.2f} s, {speed}/s"
     )
 
 
-class _Counted(io.RawIOBase):
-    """A file that counts the bytes that pass; it does not close the file beneath."""
+class _Counted:
+    """A file to read that counts the bytes that pass."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.n_bytes = 0
 
-    def readable(self) -> bool:
-        return self._file.readable()
-
-    def writable(self) -> bool:
-        return self._file.writable()
-
-    def read(self, n_bytes: int = -1) -> bytes:
-        block = self._file.read(n_bytes)
+    def read(self, size: int = -1, /) -> bytes:
+        block = self._file.read(size)
         self.n_bytes += len(block)
         return block
-
-    def write(self, block: Any) -> int:
-        n_written = self._file.write(block)
-        self.n_bytes += n_written
-        return n_written
 
 
 class _Nowhere(io.RawIOBase):

@@ -81,7 +81,7 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
-_EXISTS = "already exists; use -f to overwrite"
+_EXISTS = "already exists; not overwritten"
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
 
 

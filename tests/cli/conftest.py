@@ -1,0 +1,80 @@
+"""A short text, and two ways to run the command line: here, and in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DRIVER = Path(__file__).with_name("fake_models.py")
+TEXT = "".join(random.Random(1).choices("thean d\n", k=1000)).encode()
+"""Something that the stand-in model codes better than zstd does."""
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def text() -> bytes:
+    return TEXT
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A text file in a folder of its own, which is also the working folder."""
+    path = tmp_path / "text"
+    path.write_bytes(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fake_models() -> ModuleType:
+    """The module that stands in for the models, not installed."""
+    spec = importlib.util.spec_from_file_location("_cli_fake_models", DRIVER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def main(
+    fake_models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., int]:
+    """``main("compress", path, ...)`` in this process, with the stand-in model."""
+    import pgolf_codec
+    from pgolf_codec import cli
+
+    monkeypatch.setitem(sys.modules, "pgolf_codec.models", ModuleType("pgolf_codec.models"))
+    monkeypatch.setattr(pgolf_codec, "models", None, raising=False)
+    fake_models.install()
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The beginning of a command line in a process of its own, with the stand-in model."""
+    return [sys.executable, str(DRIVER)]
+
+
+@pytest.fixture
+def run(command: list[str], tmp_path: Path) -> Run:
+    """Run the command line in a process of its own."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*command, *map(str, arguments)],
+            input=stdin,
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+
+    return run
