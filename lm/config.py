@@ -81,6 +81,8 @@ class ModelConfig:
             and 0 <= self.bigram_dim <= 4096,
             f"bigram table {self.bigram_buckets} x {self.bigram_dim} is not possible",
         )
+        evens = (self.d_model, self.d_hidden, self.bigram_dim)
+        need(not any(n % 2 for n in evens), f"widths {evens} are not even")
         need(1.0 <= self.softcap <= 100.0, f"softcap {self.softcap} is not in 1..100")
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""The integer model as a predictor: sessions of lock-step streams.
+
+The arithmetic is in :mod:`pgolf_codec.lm.kernels`; here its parameters are laid
+out, and memory is owned.  No torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.lm import kernels
+from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.kernels import Buffers, Params, State
+from pgolf_codec.lm.simd import COLUMNS, pack
+from pgolf_codec.lm.tables import cosine_table, exp2_table
+from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+
+NUMERICS_VERSION = 1
+"""Changes whenever any probability of any model may change."""
+
+ROWS = 128
+"""Rows that a block of known symbols is cut into; no effect on results."""
+
+MATRIX_BITS, VECTOR_BITS = 31, 40
+
+
+class Engine:
+    """An immutable model, ready to run.  Satisfies ``codec.predictor.Predictor``."""
+
+    numerics_version = NUMERICS_VERSION
+
+    def __init__(self, weights: IntegerWeights, fingerprint: bytes) -> None:
+        self.weights = weights
+        self.fingerprint = fingerprint
+        self.n_symbols = weights.config.vocab_size
+        self.params = make_params(weights)
+
+    def session(self, n_streams: int) -> EngineSession:
+        return EngineSession(self, n_streams)
+
+
+class EngineSession:
+    """The state of ``n_streams`` streams.  Satisfies ``codec.predictor.Session``."""
+
+    def __init__(self, engine: Engine, n_streams: int) -> None:
+        c, self._params = engine.weights.config, engine.params
+        slots, width = sum(c.windows), c.n_kv_heads * c.d_head
+        self._state = State(
+            position=np.zeros(n_streams, np.int64),
+            last_id=np.zeros(n_streams, np.int32),
+            last_embedding=np.zeros((n_streams, c.d_model), np.int16),
+            keys=np.zeros((n_streams, slots, width), np.int16),
+            values=np.zeros((n_streams, slots, width), np.int16),
+        )
+        self._buffers = make_buffers(engine, max(ROWS, n_streams))
+        self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
+        self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
+
+    def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        n, t = ids.shape
+        inputs = np.concatenate((self._pending, ids), axis=1).astype(np.int32)
+        cum, freq = np.empty((n, t), np.uint32), np.empty((n, t), np.uint32)
+        length = max(1, ROWS // n)
+        for start in range(0, t, length):
+            block = slice(start, min(start + length, t))
+            block_cum, block_freq = np.empty_like(cum[:, block]), np.empty_like(freq[:, block])
+            kernels.score(
+                self._params, self._state,
+                np.ascontiguousarray(inputs[:, block]),
+                np.ascontiguousarray(inputs[:, block.start + 1 : block.stop + 1]),
+                self._buffers, block_cum, block_freq,
+            )  # fmt: skip
+            cum[:, block], freq[:, block] = block_cum, block_freq
+        self._pending = inputs[:, -1:].copy()
+        return cum, freq
+
+    def weights(self, previous: NDArray[np.int32] | None) -> NDArray[np.uint32]:
+        if previous is not None:
+            self._pending[:, 0] = previous
+        kernels.step(self._params, self._state, self._pending, self._buffers, self._weights)
+        return self._weights
+
+
+def make_params(w: IntegerWeights) -> Params:
+    c, t = w.config, w.tensors
+    residual = int(t["residual_frac"][0])
+    norm = kernels.NORM_FRAC
+    limits = {
+        "value": activation_limit(c.n_heads * c.d_head),
+        "hidden": activation_limit(c.d_hidden),
+        "bigram": activation_limit(c.bigram_dim) if c.bigram_dim else 0,
+    }
+
+    def matrix_m(name: str, frac_in: int, frac_out: int) -> NDArray[np.int64]:
+        m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
+        return np.pad(m, (0, -m.size % COLUMNS))
+
+    def per_layer(name: str) -> NDArray[np.int16]:
+        return np.stack([pack(t[f"blocks.{i}.{name}.q"]) for i in range(c.n_layers)])
+
+    qkv_m, wo_m, up_m, down_m, mix_m, gain = [], [], [], [], [], []
+    kv = c.n_kv_heads * c.d_head
+    for i in range(c.n_layers):
+        value, up = int(t["value_frac"][i]), int(t["up_frac"][i])
+        hidden = 2 * up - int(t["square_shift"][i])
+        name = f"blocks.{i}"
+        qkv = matrix_m(f"{name}.qkv", norm, kernels.HEAD_FRAC)
+        first = c.n_heads * c.d_head + kv
+        qkv[first : first + kv] = matrix_m(f"{name}.qkv", norm, value)[first : first + kv]
+        qkv_m.append(qkv)
+        wo_m.append(matrix_m(f"{name}.wo", value, residual))
+        up_m.append(matrix_m(f"{name}.up", norm, up))
+        down_m.append(matrix_m(f"{name}.down", hidden, residual))
+        mix_m.append(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
+        gain.append(t[f"{name}.gain"].astype(np.int64))
+    bigram = c.bigram_buckets > 0
+    return Params(
+        n_heads=c.n_heads,
+        n_kv_heads=c.n_kv_heads,
+        d_head=c.d_head,
+        vocab_size=c.vocab_size,
+        value_limit=limits["value"],
+        hidden_limit=limits["hidden"],
+        bigram_limit=limits["bigram"],
+        residual_frac=residual,
+        embedding=t["embedding.q"],
+        head=pack(t["embedding.q"]),
+        head_m=matrix_m("embedding", norm, kernels.LOGIT_FRAC),
+        smear_m=multipliers(t["smear"], norm, residual, VECTOR_BITS),
+        bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
+        bigram_m=multipliers(t["bigram.s"], 0, norm, VECTOR_BITS + 4)
+        if bigram
+        else np.zeros(0, np.int64),
+        proj=pack(t["bigram_proj.q"] if bigram else np.zeros((0, 2), np.int8)),
+        proj_m=matrix_m("bigram_proj", norm, residual) if bigram else np.zeros(0, np.int64),
+        mix_m=np.stack(mix_m),
+        qkv=per_layer("qkv"),
+        qkv_m=np.stack(qkv_m),
+        gain=np.stack(gain),
+        wo=per_layer("wo"),
+        wo_m=np.stack(wo_m),
+        up=per_layer("up"),
+        up_m=np.stack(up_m),
+        down=per_layer("down"),
+        down_m=np.stack(down_m),
+        square_shift=t["square_shift"].astype(np.int64),
+        windows=np.array(c.windows, np.int64),
+        ring_start=np.cumsum([0, *c.windows[:-1]]).astype(np.int64),
+        phases=t["rope_phases"].astype(np.int64),
+        cosine=cosine_table(),
+        exp2=exp2_table(),
+        softcap=t["softcap"],
+    )
+
+
+def make_buffers(engine: Engine, rows: int) -> Buffers:
+    c = engine.weights.config
+
+    def padded(n: int) -> int:
+        return -(-n // COLUMNS) * COLUMNS
+
+    q, kv = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
+    return Buffers(
+        x0=np.empty((rows, c.d_model), np.int32),
+        x=np.empty((rows, c.d_model), np.int32),
+        y=np.empty((rows, c.d_model), np.int16),
+        bigram=np.empty((rows, c.bigram_dim), np.int16),
+        acc_d=np.empty((rows, padded(c.d_model)), np.int32),
+        acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
+        acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
+        q=np.empty((rows, q), np.int16),
+        attended=np.empty((rows, q), np.int16),
+        hidden=np.empty((rows, c.d_hidden), np.int16),
+        head_row=np.empty(c.d_head, np.int32),
+        scores=np.empty(max(c.windows), np.int64),
+        sums=np.empty(c.d_head, np.int64),
+        logits=np.empty((kernels.HEAD_ROWS, padded(c.vocab_size)), np.int32),
+        weights=np.empty(c.vocab_size, np.uint32),
+    )

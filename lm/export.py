@@ -1,0 +1,140 @@
+"""From a training checkpoint to the integers of :mod:`pgolf_codec.lm.weights`.
+
+``python -m pgolf_codec.lm.export CHECKPOINT --tokens DIR --tokenizer FILE -o MODEL.pglm``
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgolf_codec.lm.config import BOS_ID, ModelConfig
+from pgolf_codec.lm.graph import rope_phases
+from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
+from pgolf_codec.lm.tables import softcap_knots
+from pgolf_codec.lm.weights import IntegerWeights, activation_limit
+from pgolf_codec.quant.rounding import round_columns, round_rows
+
+STEPS_PER_SIGMA = {"matrix": 10.0, "embedding": 20.0, "bigram": 4.0}
+
+
+def load_checkpoint(path: Path, max_len: int) -> Transformer:
+    """The float model of a checkpoint written by ``lm.train``."""
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    model = Transformer(ModelConfig.from_dict(state["model_config"]), max_len)
+    model.load_state_dict(state["model"])
+    return model.eval()
+
+
+def peaks(model: Transformer, ids: Tensor) -> dict[str, list[float]]:
+    """Largest |value| per layer of what the engine holds in fixed point."""
+    seen: dict[str, list[float]] = {"residual": [], "value": [], "up": []}
+
+    def attention(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        seen["value"].append(float((inputs[0] @ module.wv.t()).abs().max()))
+
+    def mlp(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        u = inputs[0] @ module.up.t()
+        seen["up"].append(float(torch.maximum(u.max(), -u.min() / 2)))
+
+    def block(module: Any, inputs: Any, output: Tensor) -> None:
+        seen["residual"].append(float(output.abs().max()))
+
+    handles: list[Any] = []
+    for m in model.modules():
+        if isinstance(m, Attention):
+            handles.append(m.register_forward_pre_hook(attention))
+        elif isinstance(m, MLP):
+            handles.append(m.register_forward_pre_hook(mlp))
+        elif isinstance(m, Block):
+            handles.append(m.register_forward_hook(block))
+    with torch.no_grad():
+        model(ids)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _frac(peak: float, limit: int, most: int) -> int:
+    """Most fraction bits at which ``peak``, with a third to spare, stays within ``limit``."""
+    return max(0, min(most, math.floor(math.log2(limit / (1.33 * peak + 1e-9)))))
+
+
+def quantize(model: Transformer, calibration: Tensor, steps: dict[str, float]) -> IntegerWeights:
+    """Round every matrix to nearest; fixed-point positions from ``calibration`` ids (B, T)."""
+    c = model.config
+    p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
+    seen = peaks(model, calibration)
+    out: dict[str, NDArray[Any]] = {}
+
+    def matrix(name: str, w: NDArray[np.float64], kind: str = "matrix") -> None:
+        out[f"{name}.q"], out[f"{name}.s"] = round_rows(w, steps[kind])
+
+    matrix("embedding", p["embedding"], "embedding")
+    out["smear"] = p["smear"].astype(np.float16)
+    if c.bigram_buckets:
+        out["bigram.q"], out["bigram.s"] = round_columns(p["bigram"], steps["bigram"])
+        matrix("bigram_proj", p["bigram_proj"])
+    for i in range(c.n_layers):
+        source, name = f"blocks.{i}", f"blocks.{i}"
+        attention, mlp = f"{source}.attention", f"{source}.mlp"
+        out[f"{name}.mix"] = p[f"{source}.mix"].astype(np.float16)
+        matrix(f"{name}.qkv", np.concatenate([p[f"{attention}.{w}"] for w in ("wq", "wk", "wv")]))
+        # scores are in 2**-18, exponents in base-2 units of 2**-10, the shift is 28
+        unit = math.log2(math.e) / math.sqrt(c.d_head) * 2.0 ** (10 - 18 + 28)
+        out[f"{name}.gain"] = np.rint(p[f"{attention}.gain"] * unit).astype(np.int32)
+        matrix(f"{name}.wo", p[f"{attention}.wo"] * p[f"{attention}.scale"][:, None])
+        matrix(f"{name}.up", p[f"{mlp}.up"])
+        matrix(f"{name}.down", p[f"{mlp}.down"] * p[f"{mlp}.scale"][:, None])
+    out["rope_phases"] = np.array(rope_phases(c), np.uint16)
+    out["softcap"] = softcap_knots(c.softcap)
+    value_limit = activation_limit(c.n_heads * c.d_head)
+    hidden_limit = activation_limit(c.d_hidden)
+    up_frac = [_frac(x, 32767, 14) for x in seen["up"]]
+    hidden_frac = [_frac(x * x, hidden_limit, 14) for x in seen["up"]]
+    shifts = [max(0, 2 * u - h) for u, h in zip(up_frac, hidden_frac, strict=True)]
+    out["residual_frac"] = np.array([_frac(2 * max(seen["residual"]), 1 << 21, 14)], np.int32)
+    out["value_frac"] = np.array([_frac(x, value_limit, 14) for x in seen["value"]], np.int32)
+    out["up_frac"] = np.array(up_frac, np.int32)
+    out["square_shift"] = np.array(shifts, np.int32)
+    return IntegerWeights(c, out)
+
+
+def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:
+    """Rows of training ids, each behind BOS."""
+    ids = np.fromfile(tokens / "train.bin", dtype="<u2", count=rows * length).astype(np.int64)
+    y = torch.from_numpy(ids).view(rows, length)
+    return torch.cat((torch.full((rows, 1), BOS_ID), y[:, :-1]), dim=1)
+
+
+def main() -> None:
+    from pgolf_codec.codec.tokenizer import Tokenizer
+    from pgolf_codec.quant.artifact import save_artifact
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a sentencepiece model")
+    parser.add_argument("--name", default="nano")
+    parser.add_argument("--note", default="")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    for kind, default in STEPS_PER_SIGMA.items():
+        parser.add_argument(f"--{kind}-steps", type=float, default=default)
+    a = parser.parse_args()
+    model = load_checkpoint(a.checkpoint, 1024)
+    steps = {kind: getattr(a, f"{kind}_steps") for kind in STEPS_PER_SIGMA}
+    weights = quantize(model, calibration_rows(a.tokens, 16, 1024), steps)
+    tokenizer = Tokenizer.from_sentencepiece(a.tokenizer.read_bytes())
+    save_artifact(a.output, weights, tokenizer, name=a.name, note=a.note)
+    print(f"{a.output}: {a.output.stat().st_size} bytes, {weights.n_params} weights")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""The integer graph: every operation between token ids and symbol weights.
+
+``docs/NUMERICS.md`` is the specification; the names here are its names.  All
+arithmetic is on integers with exact results, so the order of sums, the batch and
+the instruction set do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.lm.simd import matmul
+
+I8 = NDArray[np.int8]
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+
+RESIDUAL_LIMIT = (1 << 21) - 1
+NORM_FRAC = 9
+HEAD_FRAC = 10
+LOGIT_FRAC = 10
+LOGIT_LIMIT = (1 << 17) - 1
+HEAD_ROWS = 64
+"""Rows whose logits exist at one time."""
+
+jit = numba.njit(cache=True, nogil=True)
+
+
+class Params(NamedTuple):
+    """The model as the kernels read it; matrices packed by :func:`simd.pack`."""
+
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    vocab_size: int
+    value_limit: int
+    hidden_limit: int
+    bigram_limit: int
+    residual_frac: int
+    embedding: I8  # (V, D)
+    head: I16
+    head_m: I64  # (V padded)
+    smear_m: I64  # (D)
+    bigram: I8  # (buckets, Db), or (0, 0)
+    bigram_m: I64  # (Db)
+    proj: I16
+    proj_m: I64
+    mix_m: I64  # (L, 2, D)
+    qkv: I16  # (L, packed)
+    qkv_m: I64  # (L, padded)
+    gain: I64  # (L, H)
+    wo: I16
+    wo_m: I64
+    up: I16
+    up_m: I64
+    down: I16
+    down_m: I64
+    square_shift: I64  # (L)
+    windows: I64  # (L)
+    ring_start: I64  # (L) first slot of a layer's ring
+    phases: I64  # (R / 2)
+    cosine: I32
+    exp2: I32
+    softcap: I32
+
+
+class State(NamedTuple):
+    """What n streams remember."""
+
+    position: I64  # (n)
+    last_id: I32  # (n)
+    last_embedding: I16  # (n, D)
+    keys: I16  # (n, slots, G * K)
+    values: I16
+
+
+class Buffers(NamedTuple):
+    """Scratch for up to ``rows`` rows."""
+
+    x0: I32  # (rows, D)
+    x: I32
+    y: I16  # (rows, D)
+    bigram: I16  # (rows, Db)
+    acc_d: I32  # (rows, D padded)
+    acc_qkv: I32
+    acc_up: I32
+    q: I16  # (rows, H * K)
+    attended: I16  # (rows, H * K)
+    hidden: I16  # (rows, F)
+    head_row: I32  # (K)
+    scores: I64  # (longest window)
+    sums: I64  # (K)
+    logits: I32  # (HEAD_ROWS, V padded)
+    weights: U32  # (V)
+
+
+@jit
+def isqrt(v: int) -> int:
+    """floor(sqrt(v)), 0 <= v < 2**62."""
+    r = np.int64(math.sqrt(np.float64(v)))
+    while r * r > v:
+        r -= 1
+    while (r + 1) * (r + 1) <= v:
+        r += 1
+    return r
+
+
+@jit
+def clamp(v: int, limit: int) -> int:
+    return min(max(v, -limit), limit)
+
+
+@jit
+def scaled(acc: int, m: int) -> int:
+    """acc * m / 2**32, rounded half up."""
+    return (np.int64(acc) * m + (1 << 31)) >> 32
+
+
+@jit
+def normalize(x: I32, out: I16, limit: int) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
+    total = np.int64(0)
+    for i in range(x.size):
+        total += np.int64(x[i]) * np.int64(x[i])
+    root = max(np.int64(1), isqrt((total << 8) // x.size))
+    inverse = (np.int64(1) << 40) // root
+    for i in range(x.size):
+        out[i] = clamp((np.int64(x[i]) * inverse + (1 << 26)) >> 27, limit)
+
+
+@jit
+def embed(p: Params, s: State, ids: I32, b: Buffers) -> None:
+    """Fill x0 of the rows of ids (n, t), stream-major."""
+    n, t = ids.shape
+    d = p.embedding.shape[1]
+    up = p.residual_frac - NORM_FRAC
+    for i in range(n):
+        for j in range(t):
+            r = i * t + j
+            token = ids[i, j]
+            for c in range(d):
+                b.x[r, c] = np.int32(p.embedding[token, c]) << 8
+            normalize(b.x[r], b.y[r], 32767)
+            for c in range(d):
+                e = np.int64(b.y[r, c])
+                e = e << up if up >= 0 else e >> -up
+                b.x0[r, c] = clamp(e + scaled(s.last_embedding[i, c], p.smear_m[c]), RESIDUAL_LIMIT)
+                s.last_embedding[i, c] = b.y[r, c]
+            if p.bigram.shape[0] > 0:
+                pair = np.int64(s.last_id[i]) * 40503 + np.int64(token) * 30011
+                row = (pair & 0x7FFFFFFF) % p.bigram.shape[0]
+                for c in range(p.bigram.shape[1]):
+                    v = scaled(p.bigram[row, c], p.bigram_m[c])
+                    b.bigram[r, c] = clamp(v, p.bigram_limit)
+            s.last_id[i] = token
+    if p.bigram.shape[0] > 0:
+        matmul(b.bigram, p.proj, b.acc_d, n * t)
+        add_scaled(b.x0, b.acc_d, p.proj_m, n * t)
+
+
+@jit
+def add_scaled(x: I32, acc: I32, m: I64, rows: int) -> None:
+    for r in range(rows):
+        for c in range(x.shape[1]):
+            x[r, c] = clamp(np.int64(x[r, c]) + scaled(acc[r, c], m[c]), RESIDUAL_LIMIT)
+
+
+@jit
+def mix(x: I32, x0: I32, m: I64, rows: int) -> None:
+    for r in range(rows):
+        for c in range(x.shape[1]):
+            a = np.int64(x[r, c]) * m[0, c] + np.int64(x0[r, c]) * m[1, c]
+            x[r, c] = clamp((a + (1 << 31)) >> 32, RESIDUAL_LIMIT)
+
+
+@jit
+def head_vector(p: Params, acc: I32, m: I64, position: int, tmp: I32, out: I16) -> None:
+    """Scale, normalise and rotate one head's query or key."""
+    for c in range(tmp.size):
+        tmp[c] = clamp(scaled(acc[c], m[c]), RESIDUAL_LIMIT)
+    normalize(tmp, out, 32767)
+    half = p.phases.size
+    for i in range(half):
+        angle = (position * p.phases[i]) & 65535
+        cos = np.int64(p.cosine[angle])
+        sin = np.int64(p.cosine[(angle - 16384) & 65535])
+        u, w = np.int64(out[i]), np.int64(out[half + i])
+        out[i] = (u * cos - w * sin + 8192) >> 14
+        out[half + i] = (u * sin + w * cos + 8192) >> 14
+
+
+@jit
+def dot(a: I16, b: I16) -> int:
+    total = np.int32(0)
+    for i in range(a.size):
+        total = np.int32(total + np.int32(a[i]) * np.int32(b[i]))
+    return total
+
+
+@jit
+def attend(
+    q: I16, keys: I16, values: I16, count: int, gain: int, exp2: I32,
+    scores: I64, sums: I64, out: I16,
+) -> None:  # fmt: skip
+    """One head's attention over ``count`` slots of a ring (slots, K)."""
+    best = np.int64(-(1 << 62))
+    for j in range(count):
+        z = (np.int64(dot(q, keys[j])) * gain + (1 << 27)) >> 28
+        scores[j] = z
+        best = max(best, z)
+    total = np.int64(0)
+    sums[:] = 0
+    for j in range(count):
+        below = best - scores[j]
+        n = below >> 10
+        if n <= 15:
+            weight = (np.int64(exp2[below & 1023]) + (np.int64(1) << (15 + n))) >> (16 + n)
+            total += weight
+            for c in range(sums.size):
+                sums[c] += weight * np.int64(values[j, c])
+    inverse = (np.int64(1) << 40) // total
+    for c in range(sums.size):
+        out[c] = (sums[c] * inverse + (np.int64(1) << 39)) >> 40
+
+
+@jit
+def attention(p: Params, s: State, layer: int, n: int, t: int, b: Buffers) -> None:
+    """Queries, keys and values of all rows; then each stream in order of time."""
+    kd, heads, groups = p.d_head, p.n_heads, p.n_kv_heads
+    window, start = p.windows[layer], p.ring_start[layer]
+    m = p.qkv_m[layer]
+    for i in range(n):
+        for j in range(t):
+            r = i * t + j
+            position = s.position[i] + j
+            for h in range(heads):
+                c = slice(h * kd, (h + 1) * kd)
+                head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, b.q[r, c])
+            slot = start + position % window
+            for g in range(groups):
+                c = slice((heads + g) * kd, (heads + g + 1) * kd)
+                key = s.keys[i, slot, g * kd : (g + 1) * kd]
+                head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, key)
+                first = (heads + groups + g) * kd
+                for c2 in range(kd):
+                    v = scaled(b.acc_qkv[r, first + c2], m[first + c2])
+                    s.values[i, slot, g * kd + c2] = clamp(v, p.value_limit)
+            count = min(position + 1, window)
+            for h in range(heads):
+                g = h // (heads // groups)
+                c = slice(h * kd, (h + 1) * kd)
+                ring = slice(g * kd, (g + 1) * kd)
+                attend(
+                    b.q[r, c],
+                    s.keys[i, start : start + window, ring],
+                    s.values[i, start : start + window, ring],
+                    count, p.gain[layer, h], p.exp2, b.scores, b.sums, b.attended[r, c],
+                )  # fmt: skip
+
+
+@jit
+def activate(acc: I32, m: I64, shift: int, limit: int, out: I16, rows: int) -> None:
+    """LeakyReLU(1/2) squared."""
+    half = (np.int64(1) << shift) >> 1
+    for r in range(rows):
+        for c in range(out.shape[1]):
+            u = clamp(scaled(acc[r, c], m[c]), 32767)
+            if u < 0:
+                u >>= 1
+            out[r, c] = min((u * u + half) >> shift, limit)
+
+
+@jit
+def forward(p: Params, s: State, ids: I32, b: Buffers) -> None:
+    """Advance n streams by t ids each, (n, t); the final states are rows of b.y."""
+    n, t = ids.shape
+    rows = n * t
+    embed(p, s, ids, b)
+    for r in range(rows):
+        b.x[r] = b.x0[r]
+    for layer in range(p.windows.size):
+        mix(b.x, b.x0, p.mix_m[layer], rows)
+        for r in range(rows):
+            normalize(b.x[r], b.y[r], 32767)
+        matmul(b.y, p.qkv[layer], b.acc_qkv, rows)
+        attention(p, s, layer, n, t, b)
+        matmul(b.attended, p.wo[layer], b.acc_d, rows)
+        add_scaled(b.x, b.acc_d, p.wo_m[layer], rows)
+        for r in range(rows):
+            normalize(b.x[r], b.y[r], 32767)
+        matmul(b.y, p.up[layer], b.acc_up, rows)
+        activate(b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, rows)
+        matmul(b.hidden, p.down[layer], b.acc_d, rows)
+        add_scaled(b.x, b.acc_d, p.down_m[layer], rows)
+    for r in range(rows):
+        normalize(b.x[r], b.y[r], 32767)
+    for i in range(n):
+        s.position[i] += t
+
+
+@jit
+def symbol_weights(p: Params, logits: I32, out: U32) -> None:
+    """Capped softmax of one row of head products, largest weight 2**24."""
+    best = np.int32(-(1 << 30))
+    for i in range(out.size):
+        z = clamp(scaled(logits[i], p.head_m[i]), LOGIT_LIMIT)
+        a = abs(z)
+        knot, part = a >> 8, a & 255
+        low = np.int64(p.softcap[knot])
+        capped = low + (((np.int64(p.softcap[knot + 1]) - low) * part + 128) >> 8)
+        exponent = np.int32(((capped if z >= 0 else -capped) + 8) >> 4)
+        logits[i] = exponent
+        best = max(best, exponent)
+    for i in range(out.size):
+        below = best - logits[i]
+        out[i] = np.uint32(p.exp2[below & 1023] >> min(6 + (below >> 10), 31))
+
+
+@jit
+def step(p: Params, s: State, ids: I32, b: Buffers, out: U32) -> None:
+    """Advance n streams by one id, (n, 1); ``out`` (n, V) are the next weights."""
+    forward(p, s, ids, b)
+    n = ids.shape[0]
+    for first in range(0, n, HEAD_ROWS):
+        rows = min(HEAD_ROWS, n - first)
+        matmul(b.y[first : first + rows], p.head, b.logits, rows)
+        for r in range(rows):
+            symbol_weights(p, b.logits[r], out[first + r])
+
+
+@jit
+def score(p: Params, s: State, ids: I32, targets: I32, b: Buffers, cum: U32, freq: U32) -> None:
+    """Advance n streams by t ids; intervals (n, t) of the targets that follow each."""
+    forward(p, s, ids, b)
+    n, t = ids.shape
+    for first in range(0, n * t, HEAD_ROWS):
+        rows = min(HEAD_ROWS, n * t - first)
+        matmul(b.y[first : first + rows], p.head, b.logits, rows)
+        for r in range(rows):
+            symbol_weights(p, b.logits[r], b.weights)
+            i, j = (first + r) // t, (first + r) % t
+            c, f = interval(b.weights, targets[i, j])
+            cum[i, j] = c
+            freq[i, j] = f

@@ -1,0 +1,232 @@
+"""The model artifact ``.pglm``: everything a decoder needs, in one file.
+
+Layout (little-endian), version 1::
+
+    8   magic  89 'PGLM' 0D 0A 1A
+    2   format version          2   numerics version
+    4   length of the head
+        head: JSON {"name", "note", "config", "sections": [[name, coding, n_bytes, crc32], ...]}
+    4   CRC-32 of all before
+        the sections' bytes, in the head's order
+    32  SHA-256 of all before: the model's fingerprint
+
+Section "tokenizer" is the tokenizer's own form; every other section is a tensor of
+``lm.weights.tensor_specs``, coded "raw" (little-endian items) or "ans": a learned
+histogram of the values, then an ANS stream of constriction (docs/FORMAT.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.tokenizer import Tokenizer
+from pgolf_codec.errors import (
+    CorruptError,
+    NotAnArchiveError,
+    PgolfError,
+    TruncatedError,
+    UnsupportedVersionError,
+)
+from pgolf_codec.files import replacing
+from pgolf_codec.lm.config import ModelConfig
+from pgolf_codec.lm.weights import IntegerWeights, TensorSpec, tensor_specs
+from pgolf_codec.quant import histogram
+
+if TYPE_CHECKING:
+    from pgolf_codec.lm.engine import Engine
+
+MAGIC = b"\x89PGLM\r\n\x1a"
+FORMAT_VERSION = 1
+MAX_HEAD_BYTES = 1 << 20
+MAX_ITEMS = 1 << 28
+"""Items of all tensors together."""
+_FIXED = struct.Struct("<8sHHI")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A parsed ``.pglm``."""
+
+    name: str
+    note: str
+    weights: IntegerWeights
+    tokenizer: Tokenizer
+    fingerprint: bytes
+    """SHA-256, 32 bytes."""
+    n_bytes: int
+    numerics_version: int
+    coded_sizes: dict[str, int]
+    """Bytes of each section."""
+
+
+class LoadedModel:
+    """An artifact that is ready to code with: what ``codec`` calls a Model."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.name = artifact.name
+        self.tokenizer = artifact.tokenizer
+        self.n_bytes = artifact.n_bytes
+        self._engine: Engine | None = None
+
+    @property
+    def predictor(self) -> Engine:
+        """The integer engine, built at the first use."""
+        if self._engine is None:
+            from pgolf_codec.lm.engine import Engine
+
+            self._engine = Engine(self.artifact.weights, self.artifact.fingerprint)
+        return self._engine
+
+    @property
+    def fingerprint(self) -> bytes:
+        return self.artifact.fingerprint
+
+
+def dump_artifact(
+    weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, note: str = ""
+) -> bytes:
+    """The bytes of a ``.pglm``; the same arguments give the same bytes."""
+    from pgolf_codec.lm.engine import NUMERICS_VERSION
+
+    payloads: list[tuple[str, str, bytes]] = [("tokenizer", "raw", tokenizer.to_bytes())]
+    for tensor in tensor_specs(weights.config):
+        payloads.append((tensor, *_encode(weights.tensors[tensor])))
+    head = json.dumps(
+        {
+            "name": name,
+            "note": note,
+            "config": weights.config.to_dict(),
+            "sections": [[n, coding, len(b), zlib.crc32(b)] for n, coding, b in payloads],
+        },
+        separators=(",", ":"),
+    ).encode()
+    blob = _FIXED.pack(MAGIC, FORMAT_VERSION, NUMERICS_VERSION, len(head)) + head
+    blob += struct.pack("<I", zlib.crc32(blob))
+    blob += b"".join(b for _, _, b in payloads)
+    return blob + hashlib.sha256(blob).digest()
+
+
+def save_artifact(
+    path: Path, weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, note: str = ""
+) -> None:
+    """Write a ``.pglm`` atomically."""
+    with replacing(path, overwrite=True) as file:
+        file.write(dump_artifact(weights, tokenizer, name=name, note=note))
+
+
+def load_artifact(source: Path | bytes) -> LoadedModel:
+    """Read and check a ``.pglm``.
+
+    Raises :class:`NotAnArchiveError`, :class:`UnsupportedVersionError`,
+    :class:`TruncatedError` or :class:`CorruptError`.
+    """
+    return LoadedModel(parse_artifact(source if isinstance(source, bytes) else source.read_bytes()))
+
+
+def parse_artifact(blob: bytes) -> Artifact:
+    from pgolf_codec.lm.engine import NUMERICS_VERSION
+
+    if blob[: len(MAGIC)] != MAGIC[: len(blob)] or not blob:
+        raise NotAnArchiveError("not a model artifact: the magic number is missing")
+    if len(blob) < _FIXED.size + 36:
+        raise TruncatedError(f"model artifact: {len(blob)} bytes are too few")
+    _, version, numerics, head_size = _FIXED.unpack_from(blob)
+    if version != FORMAT_VERSION:
+        raise UnsupportedVersionError(f"model artifact: format version {version} is unknown")
+    if numerics != NUMERICS_VERSION:
+        raise UnsupportedVersionError(f"model artifact: numerics version {numerics} is unknown")
+    body = len(blob) - 32
+    start = _FIXED.size + head_size + 4
+    if head_size > MAX_HEAD_BYTES or start > body:
+        raise TruncatedError("model artifact: ends within its head")
+    if struct.unpack_from("<I", blob, start - 4)[0] != zlib.crc32(blob[: start - 4]):
+        raise CorruptError("model artifact: the head's checksum does not hold")
+    head = _parse_head(blob[_FIXED.size : start - 4])
+    total = start + sum(n_bytes for _, _, n_bytes, _ in head.sections)
+    if total > body:
+        raise TruncatedError(f"model artifact: {len(blob)} bytes of {total + 32}")
+    if total < body:
+        raise CorruptError(f"model artifact: {body - total} bytes too many")
+    view = memoryview(blob)
+    sections: dict[str, tuple[str, memoryview]] = {}
+    for name, coding, n_bytes, crc in head.sections:
+        payload = view[start : start + n_bytes]
+        if zlib.crc32(payload) != crc:
+            raise CorruptError(f"model artifact: section {name!r} is damaged")
+        sections[name] = (coding, payload)
+        start += n_bytes
+    fingerprint = hashlib.sha256(view[:body]).digest()
+    if fingerprint != blob[body:]:
+        raise CorruptError("model artifact: the SHA-256 does not hold")
+    specs = tensor_specs(head.config)
+    if set(sections) != {"tokenizer", *specs}:
+        raise CorruptError("model artifact: its sections are not those of its configuration")
+    if sum(int(np.prod(s.shape)) for s in specs.values()) > MAX_ITEMS:
+        raise CorruptError("model artifact: larger than this release allows")
+    tokenizer = Tokenizer.from_bytes(bytes(sections["tokenizer"][1]))
+    if tokenizer.n_symbols != head.config.vocab_size:
+        raise CorruptError("model artifact: tokenizer and model differ in their vocabulary")
+    tensors = {name: _decode(name, spec, *sections[name]) for name, spec in specs.items()}
+    return Artifact(
+        name=head.name,
+        note=head.note,
+        weights=IntegerWeights(head.config, tensors),
+        tokenizer=tokenizer,
+        fingerprint=fingerprint,
+        n_bytes=len(blob),
+        numerics_version=numerics,
+        coded_sizes={name: n_bytes for name, _, n_bytes, _ in head.sections},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    name: str
+    note: str
+    config: ModelConfig
+    sections: list[tuple[str, str, int, int]]
+
+
+def _parse_head(data: bytes) -> _Head:
+    try:
+        values: dict[str, Any] = json.loads(data)
+        sections = [(str(n), str(c), int(size), int(crc)) for n, c, size, crc in values["sections"]]
+        if any(size < 0 for _, _, size, _ in sections):
+            raise ValueError("a negative size")
+        config = ModelConfig.from_dict(values["config"])
+        return _Head(str(values["name"]), str(values["note"]), config, sections)
+    except (ValueError, KeyError, TypeError, RecursionError, PgolfError) as error:
+        raise CorruptError(f"model artifact: head: {error}") from None
+
+
+def _encode(tensor: NDArray[Any]) -> tuple[str, bytes]:
+    raw = tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
+    if tensor.dtype == np.int8 and tensor.size:
+        coded = histogram.encode(tensor.reshape(-1))
+        if len(coded) < len(raw):
+            return "ans", coded
+    return "raw", raw
+
+
+def _decode(name: str, spec: TensorSpec, coding: str, payload: memoryview) -> NDArray[Any]:
+    dtype = np.dtype(spec.dtype)
+    n_items = int(np.prod(spec.shape))
+    if coding == "raw":
+        if len(payload) != n_items * dtype.itemsize:
+            raise CorruptError(f"model artifact: tensor {name}: {len(payload)} bytes")
+        items = np.frombuffer(payload, dtype.newbyteorder("<")).astype(dtype)
+    elif coding == "ans" and dtype == np.int8:
+        items = histogram.decode(payload, n_items)
+    else:
+        raise CorruptError(f"model artifact: tensor {name}: coding {coding!r} is unknown")
+    return items.reshape(spec.shape)
