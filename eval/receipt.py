@@ -1,8 +1,7 @@
 """The receipt of a verification: what was measured, and which claims hold.
 
-Three sizes stand beside each other and are never mixed: ``entropy_bits`` (what the
-model's integer frequencies ask for), ``coded_bits`` (what the coder wrote for them)
-and ``file_bytes`` (what lies on disk, with headers, tables and stored frames).
+The three sizes, ``entropy_bits``, ``coded_bits`` and ``file_bytes``, are those of
+:mod:`pgolf_codec.eval.bpb`.
 """
 
 from __future__ import annotations
@@ -35,13 +34,11 @@ class Receipt:
     input_bytes: int
     model_name: str
     model_fingerprint: str
-    """SHA-256 of the artifact."""
+    """As the artifact states and its loader checks it: a SHA-256, in hex."""
     model_bytes: int
     """Size of the artifact, which is not part of ``file_bytes``."""
     entropy_bits: float
-    """Of the frames that the model coded."""
     coded_bits: int
-    """What those frames hold, padding to whole words included."""
     file_bytes: int
     bpb_entropy: float | None
     bpb_coded: float | None
@@ -94,7 +91,7 @@ class Receipt:
             ("input", f"{self.input_bytes} bytes, sha256 {self.input_sha256}"),
             ("decoded", f"sha256 {self.decoder_sha256}" if self.decoder_sha256 else "nothing"),
             ("model", f"{self.model_name}, {self.model_bytes} bytes"),
-            ("", f"sha256 {self.model_fingerprint}"),
+            ("", f"fingerprint {self.model_fingerprint}"),
             ("entropy", f"{self.entropy_bits / 8:.1f} bytes{_bpb(self.bpb_entropy)}"),
             ("coded", f"{self.coded_bits / 8:.1f} bytes{_bpb(self.bpb_coded)}"),
             ("file", f"{self.file_bytes} bytes{_bpb(self.bpb_file)}"),

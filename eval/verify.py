@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import pgolf_codec
-from pgolf_codec.codec.container import FORMAT_VERSION, Method
+from pgolf_codec.codec.container import FORMAT_VERSION
 from pgolf_codec.codec.model import Model
 from pgolf_codec.codec.stream import Progress, compress_stream
 from pgolf_codec.errors import VerificationError
 from pgolf_codec.eval import decoder
+from pgolf_codec.eval.bpb import Sizes
 from pgolf_codec.eval.receipt import CLAIMS, Receipt
 
 ARCHIVE, ARTIFACT = "text.pgz", "model.pglm"
@@ -42,23 +43,21 @@ class ArtifactModel(Model, Protocol):
     """A model that can hand out the file it came from."""
 
     @property
-    def artifact(self) -> bytes: ...
+    def blob(self) -> bytes:
+        """All bytes of the artifact."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What the encoder says, and how large the file on disk is."""
+    """What went in, and what the encoder says of the archive that it wrote."""
 
     sha256: str
-    """Of the input."""
     n_bytes: int
-    """Of the input."""
-    entropy_bits: float
-    coded_bits: int
-    claimed_file_bytes: int
-    """What the encoder counted while it wrote."""
-    file_bytes: int
-    """What the file system says."""
+    sizes: Sizes
+    """As the encoder counted them."""
+    disk_bytes: int
+    """The archive's size as the file system tells it."""
     seconds: float
 
 
@@ -85,7 +84,7 @@ def verify(
         model = pgolf_codec.load_model(model)
     with tempfile.TemporaryDirectory(prefix="pgolf-codec-") as name:
         folder = Path(name)
-        (folder / ARTIFACT).write_bytes(model.artifact)
+        (folder / ARTIFACT).write_bytes(model.blob)
         encoded = encode(text, folder / ARCHIVE, model, threads, progress)
         decoded = decode_elsewhere(folder, threads)
     receipt = settle(encoded, decoded, model)
@@ -99,23 +98,20 @@ def encode(
     text: Text,
     archive: Path,
     model: Model,
-    threads: int | None,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Encoded:
-    """Write ``archive``; bits of frames that the model does not code count in full in both sums."""
+    """Write ``archive``, and take the digest of the input on its way."""
     with _opened(text) as source, archive.open("wb") as sink:
         hashing = _Hashing(source)
         start = time.perf_counter()
         stats = compress_stream(hashing, sink, model=model, threads=threads, progress=progress)
         seconds = time.perf_counter() - start
-    other_bits = 8 * sum(stats.payload_bytes[method] for method in (Method.STORED, Method.ZSTD))
     return Encoded(
         sha256=hashing.digest.hexdigest(),
         n_bytes=hashing.n_bytes,
-        entropy_bits=stats.entropy_bits + other_bits,
-        coded_bits=stats.coded_bits + other_bits,
-        claimed_file_bytes=stats.file_bytes,
-        file_bytes=archive.stat().st_size,
+        sizes=Sizes.of(stats),
+        disk_bytes=archive.stat().st_size,
         seconds=seconds,
     )
 
@@ -143,14 +139,15 @@ def decode_elsewhere(folder: Path, threads: int | None) -> Decoded:
 
 def check(encoded: Encoded, decoded: Decoded, fingerprint: str) -> dict[str, bool]:
     """Every claim, by its name in :data:`CLAIMS`; each can fail by itself."""
+    sizes = encoded.sizes
     claims = {
         "decoder_finished": not decoded.error,
         "digest_matches": decoded.sha256 == encoded.sha256,
-        "size_matches": decoded.n_bytes == encoded.n_bytes,
+        "size_matches": decoded.n_bytes == encoded.n_bytes == sizes.raw_bytes,
         "model_matches": decoded.model_fingerprint == fingerprint,
-        "file_size_is_on_disk": encoded.claimed_file_bytes == encoded.file_bytes,
-        "coded_covers_entropy": encoded.entropy_bits <= encoded.coded_bits,
-        "file_covers_coded": encoded.coded_bits <= 8 * encoded.file_bytes,
+        "file_size_is_on_disk": sizes.file_bytes == encoded.disk_bytes,
+        "coded_covers_entropy": sizes.entropy_bits <= sizes.coded_bits,
+        "file_covers_coded": sizes.coded_bits <= 8 * encoded.disk_bytes,
     }
     assert claims.keys() == CLAIMS.keys()
     return claims
@@ -158,25 +155,21 @@ def check(encoded: Encoded, decoded: Decoded, fingerprint: str) -> dict[str, boo
 
 def settle(encoded: Encoded, decoded: Decoded, model: ArtifactModel) -> Receipt:
     """Facts and claims into one receipt."""
-    # Not the fingerprint that the model says it has: that of the bytes that were handed over.
-    fingerprint = hashlib.sha256(model.artifact).hexdigest()
+    fingerprint = model.predictor.fingerprint.hex()
     claims = check(encoded, decoded, fingerprint)
-
-    def bpb(bits: float) -> float | None:
-        return bits / encoded.n_bytes if encoded.n_bytes else None
-
+    sizes = encoded.sizes
     return Receipt(
         input_sha256=encoded.sha256,
         input_bytes=encoded.n_bytes,
         model_name=model.name,
         model_fingerprint=fingerprint,
-        model_bytes=len(model.artifact),
-        entropy_bits=encoded.entropy_bits,
-        coded_bits=encoded.coded_bits,
-        file_bytes=encoded.file_bytes,
-        bpb_entropy=bpb(encoded.entropy_bits),
-        bpb_coded=bpb(encoded.coded_bits),
-        bpb_file=bpb(8 * encoded.file_bytes),
+        model_bytes=model.n_bytes,
+        entropy_bits=sizes.entropy_bits,
+        coded_bits=sizes.coded_bits,
+        file_bytes=sizes.file_bytes,
+        bpb_entropy=sizes.bpb_entropy,
+        bpb_coded=sizes.bpb_coded,
+        bpb_file=sizes.bpb_file,
         decoder_sha256=decoded.sha256,
         decoder_error=decoded.error,
         versions=versions(model),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -47,6 +48,7 @@ def compress(options: argparse.Namespace) -> int:
     """Write an archive for each file."""
     import pgolf_codec
     from pgolf_codec.codec.stream import compress_stream
+    from pgolf_codec.eval.bpb import Sizes
 
     model = pgolf_codec.load_model(options.model)
 
@@ -59,11 +61,7 @@ def compress(options: argparse.Namespace) -> int:
             streams=options.streams,
             progress=progress.update,
         )
-        return {
-            "raw_bytes": stats.raw_bytes,
-            "file_bytes": stats.file_bytes,
-            "entropy_bits": round(stats.entropy_bits, 3),
-            "coded_bits": stats.coded_bits,
+        return dataclasses.asdict(Sizes.of(stats)) | {
             "frames": {m.name.lower(): n for m, n in sorted(stats.n_frames.items())},
             "model_fingerprint": model.predictor.fingerprint.hex(),
         }

@@ -13,10 +13,19 @@ from types import ModuleType
 import pytest
 
 DRIVER = Path(__file__).with_name("fake_models.py")
-TEXT = "".join(random.Random(1).choices("thean d\n", k=1000)).encode()
-"""Something that the stand-in model codes better than zstd does."""
-
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def _walk(n_bytes: int) -> bytes:
+    """One of three letters follows each letter: the stand-in model sees it, zstd does not."""
+    chance, letters = random.Random(1), b"mouseply"
+    walk = [0]
+    while len(walk) < n_bytes:
+        walk.append((walk[-1] + chance.choice((1, 2, 5))) % len(letters))
+    return bytes(letters[at] for at in walk)
+
+
+TEXT = _walk(4000)
 
 
 @pytest.fixture

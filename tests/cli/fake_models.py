@@ -71,7 +71,7 @@ def _fake(name: str, seed: bytes) -> Any:
         spec.loader.exec_module(module)
     base: Any = module.FakeModel
     kind = dataclasses.make_dataclass(
-        "FakeArtifactModel", [], bases=(base,), frozen=True, namespace={"artifact": seed}
+        "FakeArtifactModel", [], bases=(base,), frozen=True, namespace={"blob": seed}
     )
     return kind(name=name, seed=seed, n_bytes=len(seed))
 
