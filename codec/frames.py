@@ -108,8 +108,9 @@ def _is_hopeless(raw: bytes, model: Model, best_bytes: int) -> bool:
     """Whether a sample says clearly that the model can't beat ``best_bytes``.
 
     Equally spaced pieces are coded from an empty past, which costs the model more
-    than coding the whole would.  Its bits a byte, less two standard errors of their
-    mean (a frame may be half text, half not), must exceed 1.3 times the others'.
+    than coding the whole would.  Their bits a byte, less two standard errors of the
+    mean (a frame may be half text, half not), must exceed 1.3 times those of the best
+    so far, or eight: that much storing takes.
     """
     least, most = _SAMPLE_PIECE_BYTES
     size = min(len(raw) // (8 * _SAMPLE_PIECES), most)
@@ -121,7 +122,8 @@ def _is_hopeless(raw: bytes, model: Model, best_bytes: int) -> bool:
         bits / size for bits in model_frame.sample_bits(pieces, model.tokenizer, model.predictor)
     ]
     error = statistics.stdev(bpb) / math.sqrt(len(bpb))
-    return statistics.fmean(bpb) - 2 * error > _HOPELESS * 8 * best_bytes / len(raw)
+    limit = min(_HOPELESS * 8 * best_bytes / len(raw), 8.0)
+    return statistics.fmean(bpb) - 2 * error > limit
 
 
 def _decode_zstd(payload: bytes, raw_bytes: int) -> bytes:

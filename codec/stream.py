@@ -29,6 +29,7 @@ from pgolf_codec.codec.container import (
     Method,
 )
 from pgolf_codec.codec.model import Model, ModelResolver
+from pgolf_codec.codec.model_frame import MAX_STREAMS
 from pgolf_codec.codec.source import BufferFile, Readable, Source
 from pgolf_codec.codec.workers import default_threads
 from pgolf_codec.errors import (
@@ -108,7 +109,7 @@ class ArchiveWriter(io.BufferedIOBase):
         frame_bytes: int = DEFAULT_FRAME_BYTES,
         progress: Progress | None = None,
     ) -> None:
-        """``sink`` stays open.
+        """``sink`` stays open.  ``streams`` is a fixed number of streams a model frame.
 
         Raises :class:`ConfigError` on impossible sizes.
         """
@@ -121,8 +122,8 @@ class ArchiveWriter(io.BufferedIOBase):
                 f"frames of {frame_bytes} bytes: not a power of two in "
                 f"2**{MIN_FRAME_LOG2}..2**{MAX_FRAME_LOG2}"
             )
-        if streams is not None and streams < 1:
-            raise ConfigError(f"{streams} streams: at least one is needed")
+        if streams is not None and not 1 <= streams <= MAX_STREAMS:
+            raise ConfigError(f"{streams} streams: not in 1..{MAX_STREAMS}")
         if model.tokenizer.n_symbols != model.predictor.n_symbols:
             raise ModelError(f"model {model.name}: tokenizer and predictor do not fit")
         self._model = model

@@ -38,6 +38,7 @@ class Order1Session:
 
     def __init__(self, n_streams: int, n_symbols: int) -> None:
         self._counts = np.ones((n_streams, n_symbols, n_symbols), np.uint16)
+        self._counts[:, :, 258:] = 40  # words, rather than bytes
         self._lanes = np.arange(n_streams)
         self._context = np.ones(n_streams, np.int32)  # <s>
         self._weights = np.empty((n_streams, n_symbols), np.uint32)
