@@ -45,13 +45,15 @@ class EngineSession:
 
     def __init__(self, engine: Engine, n_streams: int) -> None:
         c, self._params = engine.weights.config, engine.params
-        slots, width = sum(c.windows), c.n_kv_heads * c.d_head
+        slots = int(sum(self._params.slots))
+        padded = -(-c.d_head // COLUMNS) * COLUMNS
         self._state = State(
             position=np.zeros(n_streams, np.int64),
             last_id=np.zeros(n_streams, np.int32),
             last_embedding=np.zeros((n_streams, c.d_model), np.int16),
-            keys=np.zeros((n_streams, slots, width), np.int16),
-            values=np.zeros((n_streams, slots, width), np.int16),
+            keys=np.zeros((n_streams, c.n_kv_heads, slots * c.d_head), np.int16),
+            values=np.zeros((n_streams, c.n_kv_heads, slots * padded), np.int16),
+            n_slots=slots,
         )
         self._buffers = make_buffers(engine, max(ROWS, n_streams))
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
@@ -115,6 +117,7 @@ def make_params(w: IntegerWeights) -> Params:
         mix_m.append(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
         gain.append(t[f"{name}.gain"].astype(np.int64))
     bigram = c.bigram_buckets > 0
+    slots = [-(-window // COLUMNS) * COLUMNS for window in c.windows]
     return Params(
         n_heads=c.n_heads,
         n_kv_heads=c.n_kv_heads,
@@ -146,7 +149,8 @@ def make_params(w: IntegerWeights) -> Params:
         down_m=np.stack(down_m),
         square_shift=t["square_shift"].astype(np.int64),
         windows=np.array(c.windows, np.int64),
-        ring_start=np.cumsum([0, *c.windows[:-1]]).astype(np.int64),
+        slots=np.array(slots, np.int64),
+        ring_start=np.cumsum([0, *slots[:-1]]).astype(np.int64),
         phases=t["rope_phases"].astype(np.int64),
         cosine=cosine_table(),
         exp2=exp2_table(),
@@ -161,6 +165,7 @@ def make_buffers(engine: Engine, rows: int) -> Buffers:
         return -(-n // COLUMNS) * COLUMNS
 
     q, kv = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
+    share, longest = c.n_heads // c.n_kv_heads, padded(max(c.windows))
     return Buffers(
         x0=np.empty((rows, c.d_model), np.int32),
         x=np.empty((rows, c.d_model), np.int32),
@@ -169,12 +174,15 @@ def make_buffers(engine: Engine, rows: int) -> Buffers:
         acc_d=np.empty((rows, padded(c.d_model)), np.int32),
         acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
         acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
-        q=np.empty((rows, q), np.int16),
+        q=np.empty((share, c.d_head), np.int16),
+        key=np.empty(c.d_head, np.int16),
         attended=np.empty((rows, q), np.int16),
         hidden=np.empty((rows, c.d_hidden), np.int16),
         head_row=np.empty(c.d_head, np.int32),
-        scores=np.empty(max(c.windows), np.int64),
-        sums=np.empty(c.d_head, np.int64),
+        scores=np.empty((share, longest), np.int32),
+        shares=np.empty((share, longest), np.int16),
+        sums=np.empty((share, padded(c.d_head)), np.int32),
+        totals=np.empty(share, np.int64),
         logits=np.empty((kernels.HEAD_ROWS, padded(c.vocab_size)), np.int32),
         weights=np.empty(c.vocab_size, np.uint32),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.frequencies import interval
-from pgolf_codec.lm.simd import matmul
+from pgolf_codec.lm.simd import matmul, product
 
 I8 = NDArray[np.int8]
 I16 = NDArray[np.int16]
@@ -65,6 +65,7 @@ class Params(NamedTuple):
     down_m: I64
     square_shift: I64  # (L)
     windows: I64  # (L)
+    slots: I64  # (L) windows rounded up to 32
     ring_start: I64  # (L) first slot of a layer's ring
     phases: I64  # (R / 2)
     cosine: I32
@@ -78,8 +79,9 @@ class State(NamedTuple):
     position: I64  # (n)
     last_id: I32  # (n)
     last_embedding: I16  # (n, D)
-    keys: I16  # (n, slots, G * K)
-    values: I16
+    keys: I16  # (n, G, slots * K): a ring a layer, packed for products over K
+    values: I16  # (n, G, slots * K padded): a ring a layer, packed for products over slots
+    n_slots: int
 
 
 class Buffers(NamedTuple):
@@ -92,12 +94,15 @@ class Buffers(NamedTuple):
     acc_d: I32  # (rows, D padded)
     acc_qkv: I32
     acc_up: I32
-    q: I16  # (rows, H * K)
+    q: I16  # (H / G, K)
+    key: I16  # (K)
     attended: I16  # (rows, H * K)
     hidden: I16  # (rows, F)
     head_row: I32  # (K)
-    scores: I64  # (longest window)
-    sums: I64  # (K)
+    scores: I32  # (H / G, most slots)
+    shares: I16  # (H / G, most slots)
+    sums: I32  # (H / G, K padded)
+    totals: I64  # (H / G)
     logits: I32  # (HEAD_ROWS, V padded)
     weights: U32  # (V)
 
@@ -198,72 +203,85 @@ def head_vector(p: Params, acc: I32, m: I64, position: int, tmp: I32, out: I16) 
 
 
 @jit
-def dot(a: I16, b: I16) -> int:
-    total = np.int32(0)
-    for i in range(a.size):
-        total = np.int32(total + np.int32(a[i]) * np.int32(b[i]))
+def store_key(ring: I16, start: int, slot: int, key: I16) -> None:
+    """Column ``slot`` of keys packed for a product over their dimensions."""
+    at = start + (slot >> 5) * (32 * key.size) + (slot & 31) * 2
+    for c in range(0, key.size, 2):
+        ring[at] = key[c]
+        ring[at + 1] = key[c + 1]
+        at += 64
+
+
+@jit
+def softmax(scores: I32, count: int, gain: int, exp2: I32, out: I16, used: int) -> int:
+    """out[:count] proportional to exp of the scores, sum about 2**15, returned; out[:used] 0."""
+    best = np.int64(-(1 << 62))
+    for j in range(count):
+        z = (np.int64(scores[j]) * gain + (1 << 27)) >> 28
+        scores[j] = z
+        best = max(best, z)
+    total = np.int64(0)
+    for j in range(count):
+        below = np.uint64(best - scores[j])
+        w = exp2[below & np.uint64(1023)] >> min(np.uint64(14) + (below >> np.uint64(10)), np.uint64(31))
+        scores[j] = w
+        total += w
+    r = (np.int64(32767) << 16) // total
+    total = 0
+    for j in range(count):
+        w = (np.int64(scores[j]) * r + 32768) >> 16
+        out[j] = w
+        total += w
+    for j in range(count, used):
+        out[j] = 0
     return total
 
 
 @jit
-def attend(
-    q: I16, keys: I16, values: I16, count: int, gain: int, exp2: I32,
-    scores: I64, sums: I64, out: I16,
-) -> None:  # fmt: skip
-    """One head's attention over ``count`` slots of a ring (slots, K)."""
-    best = np.int64(-(1 << 62))
-    for j in range(count):
-        z = (np.int64(dot(q, keys[j])) * gain + (1 << 27)) >> 28
-        scores[j] = z
-        best = max(best, z)
-    total = np.int64(0)
-    sums[:] = 0
-    for j in range(count):
-        below = best - scores[j]
-        n = below >> 10
-        if n <= 15:
-            weight = (np.int64(exp2[below & 1023]) + (np.int64(1) << (15 + n))) >> (16 + n)
-            total += weight
-            for c in range(sums.size):
-                sums[c] += weight * np.int64(values[j, c])
-    inverse = (np.int64(1) << 40) // total
-    for c in range(sums.size):
-        out[c] = (sums[c] * inverse + (np.int64(1) << 39)) >> 40
-
-
-@jit
 def attention(p: Params, s: State, layer: int, n: int, t: int, b: Buffers) -> None:
-    """Queries, keys and values of all rows; then each stream in order of time."""
+    """Queries, keys and values of all rows, each stream in order of time."""
     kd, heads, groups = p.d_head, p.n_heads, p.n_kv_heads
-    window, start = p.windows[layer], p.ring_start[layer]
+    share = heads // groups
+    window, slots = p.windows[layer], p.slots[layer]
+    padded = s.values.shape[2] // s.n_slots
+    key_start, value_start = p.ring_start[layer] * kd, p.ring_start[layer] * padded
     m = p.qkv_m[layer]
     for i in range(n):
         for j in range(t):
             r = i * t + j
             position = s.position[i] + j
-            for h in range(heads):
-                c = slice(h * kd, (h + 1) * kd)
-                head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, b.q[r, c])
-            slot = start + position % window
-            for g in range(groups):
-                c = slice((heads + g) * kd, (heads + g + 1) * kd)
-                key = s.keys[i, slot, g * kd : (g + 1) * kd]
-                head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, key)
-                first = (heads + groups + g) * kd
-                for c2 in range(kd):
-                    v = scaled(b.acc_qkv[r, first + c2], m[first + c2])
-                    s.values[i, slot, g * kd + c2] = clamp(v, p.value_limit)
+            slot = position % window
             count = min(position + 1, window)
-            for h in range(heads):
-                g = h // (heads // groups)
-                c = slice(h * kd, (h + 1) * kd)
-                ring = slice(g * kd, (g + 1) * kd)
-                attend(
-                    b.q[r, c],
-                    s.keys[i, start : start + window, ring],
-                    s.values[i, start : start + window, ring],
-                    count, p.gain[layer, h], p.exp2, b.scores, b.sums, b.attended[r, c],
-                )  # fmt: skip
+            used = min(slots, (count + 31) // 32 * 32)
+            for g in range(groups):
+                for h in range(share):
+                    c = slice((g * share + h) * kd, (g * share + h + 1) * kd)
+                    head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, b.q[h])
+                c = slice((heads + g) * kd, (heads + g + 1) * kd)
+                head_vector(p, b.acc_qkv[r, c], m[c], position, b.head_row, b.key)
+                store_key(s.keys[i, g], key_start, slot, b.key)
+                first = (heads + groups + g) * kd
+                ring = s.values[i, g]
+                for c2 in range(kd):
+                    v = clamp(scaled(b.acc_qkv[r, first + c2], m[first + c2]), p.value_limit)
+                    at = value_start + (c2 >> 5) * (32 * slots) + (slot >> 1) * 64 + (c2 & 31) * 2
+                    ring[at + (slot & 1)] = v
+                product(
+                    b.q, share, s.keys[i, g], key_start, 32 * kd, kd // 2, used // 32, b.scores
+                )
+                for h in range(share):
+                    b.totals[h] = softmax(
+                        b.scores[h], count, p.gain[layer, g * share + h], p.exp2, b.shares[h], used
+                    )
+                product(
+                    b.shares, share, ring, value_start, 32 * slots, used // 2, padded // 32, b.sums
+                )
+                for h in range(share):
+                    inverse = (np.int64(1) << 32) // b.totals[h]
+                    first = (g * share + h) * kd
+                    for c2 in range(kd):
+                        mean = (np.int64(b.sums[h, c2]) * inverse + (1 << 31)) >> 32
+                        b.attended[r, first + c2] = mean
 
 
 @jit
@@ -312,16 +330,17 @@ def symbol_weights(p: Params, logits: I32, out: U32) -> None:
     best = np.int32(-(1 << 30))
     for i in range(out.size):
         z = clamp(scaled(logits[i], p.head_m[i]), LOGIT_LIMIT)
-        a = abs(z)
-        knot, part = a >> 8, a & 255
-        low = np.int64(p.softcap[knot])
-        capped = low + (((np.int64(p.softcap[knot + 1]) - low) * part + 128) >> 8)
+        a = np.uint32(abs(z))
+        knot, part = a >> np.uint32(8), np.int32(a & np.uint32(255))
+        low = p.softcap[knot]
+        capped = low + (((p.softcap[knot + np.uint32(1)] - low) * part + 128) >> 8)
         exponent = np.int32(((capped if z >= 0 else -capped) + 8) >> 4)
         logits[i] = exponent
         best = max(best, exponent)
     for i in range(out.size):
-        below = best - logits[i]
-        out[i] = np.uint32(p.exp2[below & 1023] >> min(6 + (below >> 10), 31))
+        below = np.uint32(best - logits[i])
+        shift = min(np.uint32(6) + (below >> np.uint32(10)), np.uint32(31))
+        out[i] = np.uint32(p.exp2[below & np.uint32(1023)]) >> shift
 
 
 @jit

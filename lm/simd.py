@@ -160,6 +160,7 @@ def _address(_context: Any, array: Any, index: Any) -> Any:
 
 
 _tile_many = _tile(ISA.rows, ISA)
+_tile_two = _tile(2, ISA)
 _tile_one = _tile(1, ISA)
 _ROWS = ISA.rows
 
@@ -182,3 +183,29 @@ def matmul(
         while r < n_rows:
             _tile_one(_address(x, r * k), k, w, k // 2, _address(out, r * n + j * COLUMNS), n)
             r += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def product(
+    x: NDArray[np.int16],
+    n_rows: int,
+    packed: NDArray[np.int16],
+    start: int,
+    block_stride: int,
+    pairs: int,
+    n_blocks: int,
+    out: NDArray[np.int32],
+) -> None:
+    """out[:n_rows, :32 n_blocks] = x[:n_rows, :2 pairs] @ weights.T, for a part of a packed array.
+
+    Block j of the weights starts at flat element ``start + j * block_stride``.
+    """
+    k, n = x.shape[1], out.shape[1]
+    for j in range(n_blocks):
+        w = _address(packed, start + j * block_stride)
+        r = 0
+        while r + 2 <= n_rows:
+            _tile_two(_address(x, r * k), k, w, pairs, _address(out, r * n + j * COLUMNS), n)
+            r += 2
+        if r < n_rows:
+            _tile_one(_address(x, r * k), k, w, pairs, _address(out, r * n + j * COLUMNS), n)
