@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-# Replaced by the pip of the user's choosing, such as --index-url; empty by default.
+# More for pip and for pytest, such as PYTEST_ARGS='-k cli'.
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -31,8 +31,8 @@ format: $(VENV)/.dev ## let ruff fix and format the sources
 	@$(BIN)/ruff format --quiet .
 
 bench: $(VENV)/.demo ## measure, write benchmarks/results, redraw the tables of README.md
-	@$(BIN)/python -m benchmarks.run
-	@$(BIN)/python -m benchmarks.tables
+	@$(BIN)/python benchmarks/text.py
+	@$(BIN)/python benchmarks/tables.py
 
 coverage: $(VENV)/.dev ## all tests with a coverage report
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)

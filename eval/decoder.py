@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     """Decode, and say what came out."""
     archive, artifact, threads = arguments
     model = pgolf_codec.load_model(artifact)
+    fingerprint = model.predictor.fingerprint.hex()
     digest, n_bytes = hashlib.sha256(), 0
     start = time.perf_counter()
     with pgolf_codec.open(archive, model=model, threads=int(threads) or None) as file:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     report = {
         "sha256": digest.hexdigest(),
         "n_bytes": n_bytes,
-        "model_fingerprint": model.predictor.fingerprint.hex(),
+        "model_fingerprint": fingerprint,
         "seconds": time.perf_counter() - start,
     }
     json.dump(report, sys.stdout)

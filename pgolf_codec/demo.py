@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pgolf_codec.errors import VerificationError
+
 MAX_TEXT_BYTES = 200_000
 
 
@@ -45,12 +47,18 @@ def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = No
         flush=True,
     )
     loaded = pgolf_codec.load_model(model)
-    pgolf_codec.decompress(pgolf_codec.compress(text[:2000], model=loaded), model=loaded)  # warm-up
-    receipt = pgolf_codec.verify(text, model=loaded, threads=threads)
+    pgolf_codec.compress(text[:2000], model=loaded)  # compiling is no part of the speed
+    try:
+        receipt = pgolf_codec.verify(text, model=loaded, threads=threads)
+    except VerificationError as error:
+        print(error.receipt.describe(), end="")
+        raise
     rows = [measure(peer, text) for peer in peers()]
-    ours = Row("pgolf", receipt.file_bytes, receipt.encode_seconds, receipt.decode_seconds)
+    ours = Row(
+        receipt.model_name, receipt.file_bytes, receipt.encode_seconds, receipt.decode_seconds
+    )
     print(table([*rows, ours], len(text)))
-    print(honesty([*rows], ours, len(text), receipt.model_bytes))
+    print(honesty(rows, ours, len(text), receipt.model_bytes))
     print(receipt.describe(), end="")
     return 0
 

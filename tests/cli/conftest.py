@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-DRIVER = Path(__file__).with_name("fake_models.py")
+DRIVER = Path(__file__).parents[1] / "stand_in_models.py"
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -41,28 +40,13 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def fake_models() -> ModuleType:
-    """The module that stands in for the models, not installed."""
-    spec = importlib.util.spec_from_file_location("_cli_fake_models", DRIVER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def main(
-    fake_models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., int]:
     """``main("compress", path, ...)`` in this process, with the stand-in model."""
-    import pgolf_codec
     from pgolf_codec import cli
 
-    monkeypatch.setitem(sys.modules, "pgolf_codec.models", ModuleType("pgolf_codec.models"))
-    monkeypatch.setattr(pgolf_codec, "models", None, raising=False)
-    fake_models.install()
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: cli.main([str(argument) for argument in arguments])
 

@@ -257,7 +257,7 @@ def test_list(main: Main, archive: Path, text: bytes, capsys: Capture) -> None:
     assert missing["ok"] is False
 
 
-def test_models(main: Main, fake_models: object, capsys: Capture) -> None:
+def test_models(main: Main, capsys: Capture) -> None:
     assert main("models") == 0
     assert "order-1" in capsys.readouterr().out
     assert main("models", "--json") == 0

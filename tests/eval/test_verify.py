@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -19,31 +17,7 @@ from pgolf_codec.errors import CorruptError, VerificationError
 from pgolf_codec.eval import bpb, decoder, verify
 from pgolf_codec.eval.receipt import CLAIMS, Receipt
 
-FAKE_MODELS = Path(__file__).parents[1] / "cli" / "fake_models.py"
 TEXT = b"It was the best of times, it was the worst of times, it was the age of wisdom."
-
-INSTALL = f"""\
-import runpy, sys
-sys.path.append(sys.argv[1])
-import pgolf_codec
-runpy.run_path({str(FAKE_MODELS)!r})["install"]()
-"""
-
-
-@pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """One stand-in model, here and in the other process."""
-    spec = importlib.util.spec_from_file_location("_eval_fake_models", FAKE_MODELS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(sys.modules, "pgolf_codec.models", ModuleType("pgolf_codec.models"))
-    monkeypatch.setattr(pgolf_codec, "models", None, raising=False)
-    module.install()
-    monkeypatch.setattr(decoder, "BOOT", INSTALL + decoder.BOOT)
-    return module
-
 
 ENCODED = verify.Encoded("5a", 100, bpb.Sizes(100, 790.5, 800, 130), 130, 1.0)
 DECODED = verify.Decoded("5a", 100, "f1", 1.0)
@@ -85,7 +59,7 @@ def test_each_claim_can_fail(encoded: Any, decoded: Any, failed: str) -> None:
 
 
 @pytest.mark.parametrize("as_path", [True, False])
-def test_receipt_of_a_text(models: ModuleType, tmp_path: Path, as_path: bool) -> None:
+def test_receipt_of_a_text(stand_in_models: ModuleType, tmp_path: Path, as_path: bool) -> None:
     (tmp_path / "text").write_bytes(TEXT)
     receipt = pgolf_codec.verify(str(tmp_path / "text") if as_path else TEXT)
     digest = hashlib.sha256(TEXT).hexdigest()
@@ -96,13 +70,13 @@ def test_receipt_of_a_text(models: ModuleType, tmp_path: Path, as_path: bool) ->
     assert receipt.file_bytes == len(pgolf_codec.compress(TEXT))
     assert receipt.entropy_bits <= receipt.coded_bits <= 8 * receipt.file_bytes
     assert receipt.bpb_file == 8 * receipt.file_bytes / len(TEXT)
-    assert receipt.model_fingerprint == hashlib.sha256(models.SEED).hexdigest()
+    assert receipt.model_fingerprint == hashlib.sha256(stand_in_models.SEED).hexdigest()
     assert receipt.versions["pgolf_codec"] == pgolf_codec.__version__
     assert {"format", "numerics", "python", "numpy", "numba", "platform"} <= {*receipt.versions}
     assert Receipt.from_json(receipt.to_json()) == receipt
 
 
-def test_empty_text(models: ModuleType) -> None:
+def test_empty_text(stand_in_models: ModuleType) -> None:
     receipt = pgolf_codec.verify(b"")
     assert receipt.verified
     assert receipt.bpb_file is receipt.bpb_coded is receipt.bpb_entropy is None
@@ -134,7 +108,7 @@ def lose_archive(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, cut, swap_model, lose_archive])
 def test_tampering_between_the_processes(
-    models: ModuleType, monkeypatch: pytest.MonkeyPatch, damage: Damage
+    stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
     decode = verify.decode_elsewhere
 
@@ -161,7 +135,7 @@ def test_tampering_between_the_processes(
     ],
 )
 def test_decoder_that_tells_something_else(
-    models: ModuleType, monkeypatch: pytest.MonkeyPatch, lie: str, failed: str
+    stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch, lie: str, failed: str
 ) -> None:
     boot = f"""
 import json
@@ -174,7 +148,9 @@ json.dump = lambda report, file: dump(report | dict({lie}), file)
     assert caught.value.receipt.failed == (failed,)
 
 
-def test_decoder_that_talks_nonsense(models: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_that_talks_nonsense(
+    stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decoder, "BOOT", "print('all is well')")
     with pytest.raises(VerificationError) as caught:
         pgolf_codec.verify(TEXT)
@@ -182,7 +158,7 @@ def test_decoder_that_talks_nonsense(models: ModuleType, monkeypatch: pytest.Mon
 
 
 def test_other_process_sees_two_files_and_no_text(
-    models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     text, seen = tmp_path / "secret-name", tmp_path / "seen"
     text.write_bytes(TEXT)

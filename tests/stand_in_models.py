@@ -1,6 +1,6 @@
 """A stand-in for :mod:`pgolf_codec.models` with one adaptive order-1 model.
 
-``python fake_models.py VERB ...`` is the command line with it; :func:`install` is for
+``python stand_in_models.py VERB ...`` is the command line with it; :func:`install` is for
 this process.  An "artifact" is the seed of the model's fingerprint, any bytes.
 """
 
@@ -15,6 +15,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 NAME, SEED = "order-1", b"order-1"
+
+BOOT = f"""\
+import runpy, sys
+sys.path.append(sys.argv[1])
+import pgolf_codec
+runpy.run_path({__file__!r})["install"]()
+"""
+"""Put before that of ``eval.decoder``: installs the stand-in in the other process."""
 
 
 def install() -> ModuleType:
@@ -63,7 +71,7 @@ def _fake(name: str, seed: bytes) -> Any:
     """The codec tests' own model, and the artifact that it came from."""
     module = sys.modules.get("_codec_fake")
     if module is None:
-        path = Path(__file__).parents[1] / "codec" / "fake.py"
+        path = Path(__file__).parent / "codec" / "fake.py"
         spec = importlib.util.spec_from_file_location("_codec_fake", path)
         assert spec is not None
         assert spec.loader is not None
