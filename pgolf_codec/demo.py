@@ -9,6 +9,7 @@ import bz2
 import importlib
 import lzma
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from typing import NamedTuple
 
 from pgolf_codec.errors import VerificationError
 
-MAX_TEXT_BYTES = 200_000
+MAX_TEXT_BYTES = 100_000
+MIN_PARAGRAPH = 200
+_BLANK_LINES = re.compile(r"\n\s*?\n")
 
 
 class Row(NamedTuple):
@@ -42,7 +45,7 @@ def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = No
 
     text = python_topics()
     print(
-        f"The text: {len(text)} bytes of Python's own help topics (pydoc_data.topics).\n"
+        f"The text: {len(text)} bytes of prose from Python's own help topics (pydoc_data).\n"
         "Compressing, then decompressing in another process ...\n",
         flush=True,
     )
@@ -64,10 +67,15 @@ def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = No
 
 
 def python_topics(max_bytes: int = MAX_TEXT_BYTES) -> bytes:
-    """The help topics of this Python in the order of their names, cut at ``max_bytes``."""
+    """Running text of this Python's help topics, in the order of their names, cut.
+
+    Paragraphs that are indented are code, grammar and tables; short ones are headings.
+    """
     from pydoc_data.topics import topics
 
-    return "\n".join(topics[name] for name in sorted(topics)).encode()[:max_bytes]
+    paragraphs = (text for name in sorted(topics) for text in _BLANK_LINES.split(topics[name]))
+    prose = [text for text in paragraphs if text[:1] != " " and len(text) >= MIN_PARAGRAPH]
+    return "\n\n".join(prose).encode()[:max_bytes]
 
 
 def peers() -> list[Peer]:
