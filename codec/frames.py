@@ -21,10 +21,14 @@ from pgolf_codec.errors import CorruptError
 ZSTD_LEVEL = 19
 
 _SAMPLE_PIECES = 8
-_SAMPLE_PIECE_BYTES = (256, 2048)
-"""Least and most bytes of a piece; all pieces together are at most 1/8 of a frame."""
-_HOPELESS = 1.3
-"""The model is skipped when its sample takes this much more than zstd's whole."""
+_SAMPLE_PIECE_BYTES = (512, 2048)
+"""Least and most bytes of a piece; all pieces together are about 1/16 of a small frame."""
+_HOPELESS = 1.2
+"""The model is skipped when its sample takes this much more than zstd's whole.
+
+Measured with a 4-layer model on eight kinds of files, the sample takes 0.98 to 1.11
+times the bits a byte of the whole frame; 0.99 to 1.06 with the largest pieces.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,12 @@ def _is_hopeless(raw: bytes, model: Model, best_bytes: int) -> bool:
 
     Equally spaced pieces are coded from an empty past, which costs the model more
     than coding the whole would.  Their bits a byte, less two standard errors of the
-    mean (a frame may be half text, half not), must exceed 1.3 times those of the best
+    mean (a frame may be half text, half not), must exceed 1.2 times those of the best
     so far, or eight: that much storing takes.
     """
     least, most = _SAMPLE_PIECE_BYTES
-    size = min(len(raw) // (8 * _SAMPLE_PIECES), most)
-    if size < least:
+    size = max(least, min(len(raw) // (16 * _SAMPLE_PIECES), most))
+    if len(raw) < 8 * _SAMPLE_PIECES * size:
         return False
     starts = [(2 * i + 1) * len(raw) // (2 * _SAMPLE_PIECES) for i in range(_SAMPLE_PIECES)]
     pieces = [raw[start : start + size] for start in starts]

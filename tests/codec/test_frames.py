@@ -65,14 +65,14 @@ def test_hopeless_frames_cost_a_sample(raw: bytes, method: Method) -> None:
 
 def test_half_text_is_tried() -> None:
     """Noise in one half must not cost the other half its model."""
-    noise = random.Random(3).randbytes(4096)
-    assert encode(words(4096) + noise)[1] > 4096
+    noise = random.Random(3).randbytes(20480)
+    assert encode(words(20480) + noise)[1] > 20480
 
 
 def test_text_is_coded_by_the_model() -> None:
-    method, asked = encode(words(16384))
+    method, asked = encode(words(40000))
     assert method is Method.MODEL
-    assert asked > len(FakeModel().tokenizer.encode(words(16384)))  # all, and a sample
+    assert asked > len(FakeModel().tokenizer.encode(words(40000)))  # all, and a sample
 
 
 def test_small_frames_are_not_sampled() -> None:
