@@ -38,13 +38,15 @@ def encode(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> bytes:
 
     Every ``freq`` is positive and ``cum + freq <= 2**24``.
     """
-    coded = _encode(cum, freq, 1).astype(">u4").tobytes()
+    words: NDArray[np.uint32] = _encode(cum, freq, 1)
+    coded = words.astype(">u4").tobytes()
     return coded[:-4] + coded[-4:].rstrip(b"\0")
 
 
 def encode_words(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """As :func:`encode`, but with the whole final word that constriction writes."""
-    return _encode(cum, freq, 4)
+    words: NDArray[np.uint32] = _encode(cum, freq, 4)
+    return words
 
 
 class Decoder:
