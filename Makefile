@@ -49,10 +49,10 @@ $(BIN)/python:
 # The stamps: install again only when the requirements have changed.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) ..." >&2
-	@$(PIP) $(PIP_ARGS) --editable '.[bench]'
+	@$(PIP) $(PIP_ARGS) --editable . brotli
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), with the tools and torch for the tests ..." >&2
-	@$(PIP) $(PIP_ARGS) --editable '.[bench,dev,train]'
+	@$(PIP) $(PIP_ARGS) --editable '.[dev,train]'
 	@touch $@ $(VENV)/.demo
