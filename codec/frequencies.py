@@ -20,15 +20,16 @@ PRECISION = 24
 """Intervals are in units of 2**-PRECISION."""
 SHIFT = 38
 TOTAL = 1 << PRECISION
+_BLOCK = 64
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def reciprocal(total: int, n_symbols: int) -> int:
     """R for weights that sum to ``total``."""
     return ((TOTAL - n_symbols) << SHIFT) // total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     """(cum, freq) of one symbol of one distribution (V,)."""
     before = np.int64(0)
@@ -45,19 +46,37 @@ def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     return cum, symbol + 1 + ((after * r) >> SHIFT) - cum
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
-    """(symbol, cum, freq) of the interval that holds ``point``, 0 <= point < 2**24."""
-    total = np.int64(0)
-    for i in range(weights.size):
-        total += np.int64(weights[i])
-    r = reciprocal(total, weights.size)
+    """(symbol, cum, freq) of the interval that holds ``point``, 0 <= point < 2**24.
+
+    Looks for the block of symbols first: the bounds of a block need its sum only.
+    """
     last = weights.size - 1
-    before, cum = np.int64(0), np.int64(0)
-    for i in range(last):
-        after = before + np.int64(weights[i])
-        end = i + 1 + ((after * r) >> SHIFT)
+    n_blocks = last // _BLOCK + 1
+    sums = np.empty(n_blocks, np.int64)
+    total = np.int64(0)
+    for b in range(n_blocks):
+        block = np.int64(0)
+        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, weights.size)):
+            block += np.int64(weights[i])
+        sums[b] = block
+        total += block
+    r = reciprocal(total, weights.size)
+    before, b = np.int64(0), 0
+    while b < n_blocks - 1:
+        after = before + sums[b]
+        if point < (b + 1) * _BLOCK + ((after * r) >> SHIFT):
+            break
+        before = after
+        b += 1
+    i = b * _BLOCK
+    cum = i + ((before * r) >> SHIFT)
+    while i < last:
+        before += np.int64(weights[i])
+        end = i + 1 + ((before * r) >> SHIFT)
         if point < end:
             return i, cum, end - cum
-        before, cum = after, end
+        cum = end
+        i += 1
     return last, cum, TOTAL - cum

@@ -13,7 +13,7 @@ from pgolf_codec.lm import kernels
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.kernels import Buffers, Params, State
 from pgolf_codec.lm.simd import COLUMNS, pack
-from pgolf_codec.lm.tables import cosine_table, exp2_table
+from pgolf_codec.lm.tables import cosine_table
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
 NUMERICS_VERSION = 1
@@ -22,6 +22,7 @@ NUMERICS_VERSION = 1
 ROWS = 128
 """Rows that a block of known symbols is cut into; no effect on results."""
 
+LOG2_E = 1.4426950408889634
 MATRIX_BITS, VECTOR_BITS = 31, 40
 
 
@@ -153,8 +154,7 @@ def make_params(w: IntegerWeights) -> Params:
         ring_start=np.cumsum([0, *slots[:-1]]).astype(np.int64),
         phases=t["rope_phases"].astype(np.int64),
         cosine=cosine_table(),
-        exp2=exp2_table(),
-        softcap=t["softcap"],
+        cap=np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32),
     )
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
-from pgolf_codec.lm.tables import softcap_knots
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.rounding import round_columns, round_rows
 
@@ -94,7 +93,6 @@ def quantize(model: Transformer, calibration: Tensor, steps: dict[str, float]) -
         matrix(f"{name}.up", p[f"{mlp}.up"])
         matrix(f"{name}.down", p[f"{mlp}.down"] * p[f"{mlp}.scale"][:, None])
     out["rope_phases"] = np.array(rope_phases(c), np.uint16)
-    out["softcap"] = softcap_knots(c.softcap)
     value_limit = activation_limit(c.n_heads * c.d_head)
     hidden_limit = activation_limit(c.d_hidden)
     up_frac = [_frac(x, 32767, 14) for x in seen["up"]]
@@ -123,7 +121,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a sentencepiece model")
     parser.add_argument("--name", default="nano")
-    parser.add_argument("--note", default="")
+    parser.add_argument("--bpb", type=float, help="as measured on held-out text, for the record")
     parser.add_argument("-o", "--output", type=Path, required=True)
     for kind, default in STEPS_PER_SIGMA.items():
         parser.add_argument(f"--{kind}-steps", type=float, default=default)
@@ -132,7 +130,7 @@ def main() -> None:
     steps = {kind: getattr(a, f"{kind}_steps") for kind in STEPS_PER_SIGMA}
     weights = quantize(model, calibration_rows(a.tokens, 16, 1024), steps)
     tokenizer = Tokenizer.from_sentencepiece(a.tokenizer.read_bytes())
-    save_artifact(a.output, weights, tokenizer, name=a.name, note=a.note)
+    save_artifact(a.output, weights, tokenizer, name=a.name, bpb=a.bpb)
     print(f"{a.output}: {a.output.stat().st_size} bytes, {weights.n_params} weights")
 
 

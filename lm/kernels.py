@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.lm.simd import matmul, product
+from pgolf_codec.lm.tables import exp2_table
 
 I8 = NDArray[np.int8]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
 
 RESIDUAL_LIMIT = (1 << 21) - 1
 NORM_FRAC = 9
@@ -31,7 +33,15 @@ LOGIT_LIMIT = (1 << 17) - 1
 HEAD_ROWS = 64
 """Rows whose logits exist at one time."""
 
-jit = numba.njit(cache=True, nogil=True)
+# Module constants are read-only memory to the compiler, which may then gather from
+# them in vector loops.
+EXP2 = exp2_table()
+HALF = np.int64(1 << 31)
+P0, P1, P2 = np.float32(135135), np.float32(17325), np.float32(378)
+Q1, Q2, Q3 = np.float32(62370), np.float32(3150), np.float32(28)
+ONE = np.float32(1)
+
+jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Params(NamedTuple):
@@ -69,8 +79,7 @@ class Params(NamedTuple):
     ring_start: I64  # (L) first slot of a layer's ring
     phases: I64  # (R / 2)
     cosine: I32
-    exp2: I32
-    softcap: I32
+    cap: F32  # (2) 1 / (1024 softcap), 1024 log2(e) softcap
 
 
 class State(NamedTuple):
@@ -110,7 +119,7 @@ class Buffers(NamedTuple):
 @jit
 def isqrt(v: int) -> int:
     """floor(sqrt(v)), 0 <= v < 2**62."""
-    r = np.int64(math.sqrt(np.float64(v)))
+    r = int(math.sqrt(v))
     while r * r > v:
         r -= 1
     while (r + 1) * (r + 1) <= v:
@@ -126,7 +135,7 @@ def clamp(v: int, limit: int) -> int:
 @jit
 def scaled(acc: int, m: int) -> int:
     """acc * m / 2**32, rounded half up."""
-    return (np.int64(acc) * m + (1 << 31)) >> 32
+    return int((np.int64(acc) * m + (1 << 31)) >> 32)
 
 
 @jit
@@ -213,7 +222,7 @@ def store_key(ring: I16, start: int, slot: int, key: I16) -> None:
 
 
 @jit
-def softmax(scores: I32, count: int, gain: int, exp2: I32, out: I16, used: int) -> int:
+def softmax(scores: I32, count: int, gain: int, out: I16, used: int) -> int:
     """out[:count] proportional to exp of the scores, sum about 2**15, returned; out[:used] 0."""
     best = np.int64(-(1 << 62))
     for j in range(count):
@@ -223,18 +232,18 @@ def softmax(scores: I32, count: int, gain: int, exp2: I32, out: I16, used: int) 
     total = np.int64(0)
     for j in range(count):
         below = np.uint64(best - scores[j])
-        w = exp2[below & np.uint64(1023)] >> min(np.uint64(14) + (below >> np.uint64(10)), np.uint64(31))
-        scores[j] = w
-        total += w
-    r = (np.int64(32767) << 16) // total
-    total = 0
+        shift = min(np.uint64(14) + (below >> np.uint64(10)), np.uint64(31))
+        scores[j] = EXP2[below & np.uint64(1023)] >> shift
+        total += scores[j]
+    unit = (np.int64(32767) << 16) // total
+    total = np.int64(0)
     for j in range(count):
-        w = (np.int64(scores[j]) * r + 32768) >> 16
-        out[j] = w
-        total += w
+        share = (np.int64(scores[j]) * unit + 32768) >> 16
+        out[j] = share
+        total += share
     for j in range(count, used):
         out[j] = 0
-    return total
+    return int(total)
 
 
 @jit
@@ -266,12 +275,10 @@ def attention(p: Params, s: State, layer: int, n: int, t: int, b: Buffers) -> No
                     v = clamp(scaled(b.acc_qkv[r, first + c2], m[first + c2]), p.value_limit)
                     at = value_start + (c2 >> 5) * (32 * slots) + (slot >> 1) * 64 + (c2 & 31) * 2
                     ring[at + (slot & 1)] = v
-                product(
-                    b.q, share, s.keys[i, g], key_start, 32 * kd, kd // 2, used // 32, b.scores
-                )
+                product(b.q, share, s.keys[i, g], key_start, 32 * kd, kd // 2, used // 32, b.scores)
                 for h in range(share):
                     b.totals[h] = softmax(
-                        b.scores[h], count, p.gain[layer, g * share + h], p.exp2, b.shares[h], used
+                        b.scores[h], count, p.gain[layer, g * share + h], b.shares[h], used
                     )
                 product(
                     b.shares, share, ring, value_start, 32 * slots, used // 2, padded // 32, b.sums
@@ -325,22 +332,27 @@ def forward(p: Params, s: State, ids: I32, b: Buffers) -> None:
 
 
 @jit
-def symbol_weights(p: Params, logits: I32, out: U32) -> None:
-    """Capped softmax of one row of head products, largest weight 2**24."""
+def symbol_weights(m: I64, cap: F32, logits: I32, out: U32) -> None:
+    """Capped softmax of one row of head products, largest weight 2**24.
+
+    The cap is the only place with floats: a Pade approximant of tanh, elementwise
+    float32 in this order, no contraction.
+    """
+    inverse, scale = cap[0], cap[1]
+    for i in range(out.size):
+        z = (np.int64(logits[i]) * m[i] + HALF) >> 32
+        x = np.float32(np.int32(min(max(z, -LOGIT_LIMIT), LOGIT_LIMIT))) * inverse
+        y = x * x
+        above = x * (P0 + y * (P1 + y * (P2 + y)))
+        below = P0 + y * (Q1 + y * (Q2 + y * Q3))
+        logits[i] = np.int32(min(max(above / below, -ONE), ONE) * scale)
     best = np.int32(-(1 << 30))
     for i in range(out.size):
-        z = clamp(scaled(logits[i], p.head_m[i]), LOGIT_LIMIT)
-        a = np.uint32(abs(z))
-        knot, part = a >> np.uint32(8), np.int32(a & np.uint32(255))
-        low = p.softcap[knot]
-        capped = low + (((p.softcap[knot + np.uint32(1)] - low) * part + 128) >> 8)
-        exponent = np.int32(((capped if z >= 0 else -capped) + 8) >> 4)
-        logits[i] = exponent
-        best = max(best, exponent)
+        best = max(best, logits[i])
     for i in range(out.size):
-        below = np.uint32(best - logits[i])
-        shift = min(np.uint32(6) + (below >> np.uint32(10)), np.uint32(31))
-        out[i] = np.uint32(p.exp2[below & np.uint32(1023)]) >> shift
+        under = np.uint32(best - logits[i])
+        shift = min(np.uint32(6) + (under >> np.uint32(10)), np.uint32(31))
+        out[i] = np.uint32(EXP2[under & np.uint32(1023)]) >> shift
 
 
 @jit
@@ -352,7 +364,7 @@ def step(p: Params, s: State, ids: I32, b: Buffers, out: U32) -> None:
         rows = min(HEAD_ROWS, n - first)
         matmul(b.y[first : first + rows], p.head, b.logits, rows)
         for r in range(rows):
-            symbol_weights(p, b.logits[r], out[first + r])
+            symbol_weights(p.head_m, p.cap, b.logits[r], out[first + r])
 
 
 @jit
@@ -364,7 +376,7 @@ def score(p: Params, s: State, ids: I32, targets: I32, b: Buffers, cum: U32, fre
         rows = min(HEAD_ROWS, n * t - first)
         matmul(b.y[first : first + rows], p.head, b.logits, rows)
         for r in range(rows):
-            symbol_weights(p, b.logits[r], b.weights)
+            symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
             i, j = (first + r) // t, (first + r) % t
             c, f = interval(b.weights, targets[i, j])
             cum[i, j] = c

@@ -87,9 +87,7 @@ def _multiply_add(builder: Any, acc: Any, a: Any, b: Any, isa: Isa) -> Any:
     undefined = ir.Constant(v16, ir.Undefined)
     for odd in (0, 1):
         pick = ir.Constant(v32, [2 * i + odd for i in range(lanes)])
-        halves = [
-            builder.sext(builder.shuffle_vector(x, undefined, pick), v32) for x in (a, b)
-        ]
+        halves = [builder.sext(builder.shuffle_vector(x, undefined, pick), v32) for x in (a, b)]
         acc = builder.add(acc, builder.mul(*halves))
     return acc
 
@@ -145,7 +143,8 @@ def _tile(rows: int, isa: Isa) -> Callable[..., None]:
         n = types.int64
         return types.int32(p16, n, p16, n, p32, n), generate
 
-    return intrinsic(tile)
+    made: Callable[..., None] = intrinsic(tile)
+    return made
 
 
 @intrinsic

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.tables import SOFTCAP_KNOTS
 
 INT32_MAX = (1 << 31) - 1
 
@@ -49,7 +48,6 @@ def tensor_specs(c: ModelConfig) -> dict[str, TensorSpec]:
         _matrix(specs, f"{block}.up", c.d_hidden, c.d_model)
         _matrix(specs, f"{block}.down", c.d_model, c.d_hidden)
     specs["rope_phases"] = TensorSpec((c.rope_dims // 2,), np.uint16)
-    specs["softcap"] = TensorSpec((SOFTCAP_KNOTS,), np.int32)
     specs["residual_frac"] = TensorSpec((1,), np.int32)
     specs["value_frac"] = TensorSpec((c.n_layers,), np.int32)
     specs["up_frac"] = TensorSpec((c.n_layers,), np.int32)
@@ -91,9 +89,6 @@ class IntegerWeights:
                 raise CorruptError(f"model tensor {name}: {t.tolist()} is not in {low}..{high}")
         if (2 * self.tensors["up_frac"] < self.tensors["square_shift"]).any():
             raise CorruptError("model tensor square_shift: larger than twice up_frac")
-        knots = self.tensors["softcap"].astype(np.int64)
-        if knots.min() < 0 or knots.max() >= 1 << 24 or (np.diff(knots) < 0).any():
-            raise CorruptError("model tensor softcap: not rising from 0 to below 2**24")
 
     @property
     def n_params(self) -> int:

@@ -5,7 +5,7 @@ Layout (little-endian), version 1::
     8   magic  89 'PGLM' 0D 0A 1A
     2   format version          2   numerics version
     4   length of the head
-        head: JSON {"name", "note", "config", "sections": [[name, coding, n_bytes, crc32], ...]}
+        head: JSON {"name", "bpb", "config", "sections": [[name, coding, n_bytes, crc32], ...]}
     4   CRC-32 of all before
         the sections' bytes, in the head's order
     32  SHA-256 of all before: the model's fingerprint
@@ -57,12 +57,14 @@ class Artifact:
     """A parsed ``.pglm``."""
 
     name: str
-    note: str
+    bpb: float | None
+    """What its makers measured on held-out text; a remark, nothing depends on it."""
     weights: IntegerWeights
     tokenizer: Tokenizer
     fingerprint: bytes
     """SHA-256, 32 bytes."""
-    n_bytes: int
+    blob: bytes
+    """The whole file."""
     numerics_version: int
     coded_sizes: dict[str, int]
     """Bytes of each section."""
@@ -75,7 +77,10 @@ class LoadedModel:
         self.artifact = artifact
         self.name = artifact.name
         self.tokenizer = artifact.tokenizer
-        self.n_bytes = artifact.n_bytes
+        self.blob = artifact.blob
+        self.n_bytes = len(artifact.blob)
+        self.n_parameters = artifact.weights.n_params
+        self.bpb = artifact.bpb
         self._engine: Engine | None = None
 
     @property
@@ -93,7 +98,7 @@ class LoadedModel:
 
 
 def dump_artifact(
-    weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, note: str = ""
+    weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, bpb: float | None = None
 ) -> bytes:
     """The bytes of a ``.pglm``; the same arguments give the same bytes."""
     from pgolf_codec.lm.engine import NUMERICS_VERSION
@@ -104,7 +109,7 @@ def dump_artifact(
     head = json.dumps(
         {
             "name": name,
-            "note": note,
+            "bpb": bpb,
             "config": weights.config.to_dict(),
             "sections": [[n, coding, len(b), zlib.crc32(b)] for n, coding, b in payloads],
         },
@@ -117,11 +122,16 @@ def dump_artifact(
 
 
 def save_artifact(
-    path: Path, weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, note: str = ""
+    path: Path,
+    weights: IntegerWeights,
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    bpb: float | None = None,
 ) -> None:
     """Write a ``.pglm`` atomically."""
     with replacing(path, overwrite=True) as file:
-        file.write(dump_artifact(weights, tokenizer, name=name, note=note))
+        file.write(dump_artifact(weights, tokenizer, name=name, bpb=bpb))
 
 
 def load_artifact(source: Path | bytes) -> LoadedModel:
@@ -179,11 +189,11 @@ def parse_artifact(blob: bytes) -> Artifact:
     tensors = {name: _decode(name, spec, *sections[name]) for name, spec in specs.items()}
     return Artifact(
         name=head.name,
-        note=head.note,
+        bpb=head.bpb,
         weights=IntegerWeights(head.config, tensors),
         tokenizer=tokenizer,
         fingerprint=fingerprint,
-        n_bytes=len(blob),
+        blob=blob,
         numerics_version=numerics,
         coded_sizes={name: n_bytes for name, _, n_bytes, _ in head.sections},
     )
@@ -192,7 +202,7 @@ def parse_artifact(blob: bytes) -> Artifact:
 @dataclass(frozen=True, slots=True)
 class _Head:
     name: str
-    note: str
+    bpb: float | None
     config: ModelConfig
     sections: list[tuple[str, str, int, int]]
 
@@ -204,7 +214,8 @@ def _parse_head(data: bytes) -> _Head:
         if any(size < 0 for _, _, size, _ in sections):
             raise ValueError("a negative size")
         config = ModelConfig.from_dict(values["config"])
-        return _Head(str(values["name"]), str(values["note"]), config, sections)
+        bpb = None if values["bpb"] is None else float(values["bpb"])
+        return _Head(str(values["name"]), bpb, config, sections)
     except (ValueError, KeyError, TypeError, RecursionError, PgolfError) as error:
         raise CorruptError(f"model artifact: head: {error}") from None
 

@@ -7,6 +7,7 @@ Payload: int8 lowest value, uint8 number of levels - 1, uint16 weight of each le
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pgolf_codec.errors import CorruptError
 
 
-def _model(weights: NDArray[np.uint16]) -> object:
+def _model(weights: NDArray[np.uint16]) -> Any:
     import constriction
 
     # Integers as float64: constriction's cumulative sums are then exact.
@@ -29,7 +30,7 @@ def encode(values: NDArray[np.int8]) -> bytes:
     symbols = values.astype(np.int32) - low
     counts = np.bincount(symbols)
     weights = np.ceil(counts * (65535 / counts.max())).astype("<u2")
-    head = struct.pack("<bB", low, len(weights) - 1) + weights.tobytes()
+    head: bytes = struct.pack("<bB", low, len(weights) - 1) + weights.tobytes()
     if len(weights) == 1:
         return head
     coder = constriction.stream.stack.AnsCoder()
@@ -59,4 +60,5 @@ def decode(payload: memoryview, n_items: int) -> NDArray[np.int8]:
     symbols = coder.decode(_model(weights), n_items)
     if not coder.is_empty():
         raise CorruptError("ANS tensor: the stream does not end where it should")
-    return (symbols + low).astype(np.int8)
+    values: NDArray[np.int8] = (symbols + low).astype(np.int8)
+    return values
