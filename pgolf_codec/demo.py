@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pgolf_codec.errors import VerificationError
 
-MAX_TEXT_BYTES = 100_000
+MAX_TEXT_BYTES = 60_000
 MIN_PARAGRAPH = 200
 _BLANK_LINES = re.compile(r"\n\s*?\n")
 
@@ -69,13 +69,14 @@ def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = No
 def python_topics(max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """Running text of this Python's help topics, in the order of their names, cut.
 
-    Paragraphs that are indented are code, grammar and tables; short ones are headings.
+    Indented paragraphs are code, grammar and tables; short ones are headings.  Topics
+    quote each other at length: each paragraph is taken once.
     """
     from pydoc_data.topics import topics
 
     paragraphs = (text for name in sorted(topics) for text in _BLANK_LINES.split(topics[name]))
-    prose = [text for text in paragraphs if text[:1] != " " and len(text) >= MIN_PARAGRAPH]
-    return "\n\n".join(prose).encode()[:max_bytes]
+    prose = (text for text in paragraphs if text[:1] != " " and len(text) >= MIN_PARAGRAPH)
+    return "\n\n".join(dict.fromkeys(prose)).encode()[:max_bytes]
 
 
 def peers() -> list[Peer]:

@@ -120,3 +120,21 @@ def test_installed_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
         "pgolf_codec.eval as e; print(pgolf_codec.__file__, q.__file__, e.__file__)",
     )  # fmt: skip
     assert all(Path(name).is_relative_to(target) for name in imported.split())
+
+
+@pytest.mark.skipif(not [*ROOT.glob("pgolf_codec/embedded/*.pglm")], reason="no model yet")
+def test_installed_wheel_verifies_a_text(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    (tmp_path / "text").write_text("It was the best of times, it was the worst of times.\n" * 3)
+    done = subprocess.run(
+        [sys.executable, "-m", "pgolf_codec", "verify", "text"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\nverified\n")
