@@ -179,9 +179,11 @@ def matmul(
         while r + _ROWS <= n_rows:
             _tile_many(_address(x, r * k), k, w, k // 2, _address(out, r * n + j * COLUMNS), n)
             r += _ROWS
-        while r < n_rows:
+        while r + 2 <= n_rows:
+            _tile_two(_address(x, r * k), k, w, k // 2, _address(out, r * n + j * COLUMNS), n)
+            r += 2
+        if r < n_rows:
             _tile_one(_address(x, r * k), k, w, k // 2, _address(out, r * n + j * COLUMNS), n)
-            r += 1
 
 
 @numba.njit(cache=True, nogil=True)
