@@ -7,14 +7,15 @@ tells what each line here becomes there.  Shapes: see :class:`ModelConfig`.
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.graph import bigram_bucket, rope_phases, PHASES
+from pgolf_codec.lm.graph import PHASES, bigram_bucket, rope_phases
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -56,8 +57,8 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         before = F.pad(x, (0, 0, 0, 0, 1, 0))[:, :-1]
         return torch.cat((before, x), dim=2).view(b * g * n, 2 * window, -1)
 
-    i = torch.arange(window)[:, None] + window
-    j = torch.arange(2 * window)[None, :]
+    i = torch.arange(window, device=q.device)[:, None] + window
+    j = torch.arange(2 * window, device=q.device)[None, :]
     mask = (j <= i) & (j > i - window)  # (w, 2w)
     first = mask & (j >= window)  # the first block has no predecessor
     bias = torch.stack([first] + [mask] * (n - 1)).logical_not() * -1e4  # (n, w, 2w)
@@ -115,14 +116,16 @@ class MLP(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: ModelConfig, window: int) -> None:
         super().__init__()
-        self.mix = nn.Parameter(torch.stack((torch.ones(config.d_model), torch.zeros(config.d_model))))
+        d = config.d_model
+        self.mix = nn.Parameter(torch.stack((torch.ones(d), torch.zeros(d))))
         self.attention = Attention(config, window)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = self.mix[0] * x + self.mix[1] * x0
         x = x + self.attention(rms_norm(x), cos, sin)
-        return x + self.mlp(rms_norm(x))
+        y: Tensor = self.mlp(rms_norm(x))
+        return x + y
 
 
 class Transformer(nn.Module):
@@ -147,9 +150,7 @@ class Transformer(nn.Module):
     def init_weights(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         for name, p in self.named_parameters():
-            if name == "embedding":
-                nn.init.normal_(p, std=0.02, generator=generator)
-            elif name == "bigram":
+            if name == "embedding" or name == "bigram":
                 nn.init.normal_(p, std=0.02, generator=generator)
             elif name.endswith(("wq", "wk", "wv", "up", "bigram_proj")):
                 nn.init.normal_(p, std=p.size(1) ** -0.5, generator=generator)
@@ -201,11 +202,11 @@ class FusedCrossEntropy(torch.autograd.Function):
     chunk_loss = staticmethod(_chunk_loss)
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, h: Tensor, embedding: Tensor, targets: Tensor, softcap: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, h: Tensor, embedding: Tensor, targets: Tensor, softcap: float) -> Tensor:
         e = embedding.to(h.dtype)
         d_embedding = torch.zeros_like(embedding)
         d_h = torch.empty_like(h)
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=h.device)
         for start in range(0, h.size(0), CHUNK):
             part = slice(start, start + CHUNK)
             nll, dh, de = FusedCrossEntropy.chunk_loss(h[part], e, targets[part], softcap)
@@ -216,7 +217,11 @@ class FusedCrossEntropy(torch.autograd.Function):
         return (total / h.size(0)).float()
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
-        d_h, d_embedding = cast(tuple[Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        d_h, d_embedding = cast(tuple[Tensor, Tensor], ctx.saved_tensors)
         scale = grad / d_h.size(0)
         return d_h * scale.to(d_h.dtype), d_embedding * scale, None, None
+
+
+fused_cross_entropy: Callable[[Tensor, Tensor, Tensor, float], Tensor] = FusedCrossEntropy.apply
+"""Of states (N, D), the embedding (V, D), targets (N,) and the softcap."""

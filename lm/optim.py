@@ -19,7 +19,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
     """Approximate U V^T of each matrix of a stack (n, rows, cols), in bfloat16."""
     a, b, c = NEWTON_SCHULZ
-    x = g.bfloat16()
+    x: Tensor = g.bfloat16()
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         world = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if world > 1 else 0
         for group in self.param_groups:
@@ -51,7 +51,9 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
             for shape, params in by_shape.items():
-                updates = torch.empty(len(params), *shape, dtype=torch.bfloat16)
+                updates = torch.empty(
+                    len(params), *shape, dtype=torch.bfloat16, device=params[0].device
+                )
                 for p, u in zip(params, updates, strict=True):
                     assert p.grad is not None
                     state = self.state[p]

@@ -3,6 +3,10 @@
 The schedules run over accumulated training seconds, so a run that was stopped
 and resumed ends where an uninterrupted one would have; the data order is a
 function of the seed and the step alone.
+
+Under ``torchrun`` every rank takes a share of each batch's rows.  A rank trains on
+its own GPU if there are any, else on the CPU, where ranks of one thread each
+(``OMP_NUM_THREADS=1``) are faster than threads.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig, TrainConfig, load_recipe
-from pgolf_codec.lm.model import FusedCrossEntropy, Transformer
+from pgolf_codec.lm.model import FusedCrossEntropy, Transformer, fused_cross_entropy
 from pgolf_codec.lm.optim import Muon
 
 
@@ -46,20 +51,22 @@ class Rows:
 def average_gradients(model: torch.nn.Module) -> None:
     """All-reduce every gradient as one flat buffer."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch._utils._flatten_dense_tensors(grads)
+    flat = torch.cat([g.reshape(-1) for g in grads])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for g, f in zip(grads, torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
-        g.copy_(f)
+    for g, f in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
+        g.copy_(f.view_as(g))
 
 
 def learning_rate_factor(progress: float, step: int, config: TrainConfig) -> float:
+    """Of every base learning rate; ``progress`` is the part of the budget that is spent."""
     warm = min(1.0, (step + 1) / config.warmup_steps)
     down = min(1.0, max(0.0, 1.0 - progress) / config.warmdown)
     return warm * down
 
 
 def make_optimizers(model: Transformer, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Adam for tables, gains and mixing vectors; Muon for the matrices."""
     matrices, tables, scalars = [], [], []
     for name, p in model.named_parameters():
         if name in ("embedding", "bigram"):
@@ -84,13 +91,36 @@ def make_optimizers(model: Transformer, config: TrainConfig) -> list[torch.optim
     return [adam, muon]
 
 
-def validation_bits(model: Any, raw: Transformer, tokens: NDArray[np.uint16], seq_len: int) -> float:
+def training_step(
+    run: Any, model: Transformer, optimizers: list[torch.optim.Optimizer], x: Tensor, y: Tensor
+) -> float:
+    """One step on this rank's rows (n, T); returns their mean loss in nats, before the step.
+
+    ``run`` is ``model``, compiled perhaps.
+    """
+    with torch.autocast(x.device.type, torch.bfloat16):
+        h = run(x)
+        h = h.reshape(-1, h.size(-1)).bfloat16()
+        loss = fused_cross_entropy(h, model.embedding, y.reshape(-1), model.config.softcap)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        average_gradients(model)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def validation_bits(
+    model: Any, raw: Transformer, tokens: NDArray[np.uint16], seq_len: int
+) -> float:
     """Entropy in bits of ``tokens`` in rows that each start from BOS."""
     rows = len(tokens) // seq_len
     y = torch.from_numpy(tokens[: rows * seq_len].astype(np.int64)).view(rows, seq_len)
-    x = torch.cat((torch.full((rows, 1), BOS_ID), y[:, :-1]), dim=1)
+    y = y.to(raw.embedding.device)
+    x = torch.cat((torch.full_like(y[:, :1], BOS_ID), y[:, :-1]), dim=1)
     nats = 0.0
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(y.device.type, torch.bfloat16):
         for i in range(0, rows, 8):
             states = model(x[i : i + 8])
             for s, t in zip(states, y[i : i + 8], strict=True):
@@ -98,17 +128,38 @@ def validation_bits(model: Any, raw: Transformer, tokens: NDArray[np.uint16], se
     return nats / math.log(2)
 
 
+def pick_device() -> torch.device:
+    """This rank's own GPU, or the CPU if there are none."""
+    n_gpus, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if not n_gpus:
+        return torch.device("cpu")
+    if local_rank >= n_gpus:
+        raise ConfigError(f"more ranks than GPUs, of which there are {n_gpus}")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
 def train(
     model_config: ModelConfig, config: TrainConfig, tokens: Path, out: Path, compile: bool
 ) -> None:
+    """Train until the budget is spent, from ``out``'s checkpoint if there is one.
+
+    Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, and
+    :class:`FloatingPointError` if the loss is not finite.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    device = pick_device()
     if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     world = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if world > 1 else 0
+    if config.batch_rows % world:
+        raise ConfigError(f"{world} ranks can't share batch_rows {config.batch_rows} evenly")
     torch.manual_seed(config.seed)
     model = Transformer(model_config, config.seq_len)
     model.init_weights(config.seed)
+    model.to(device)
     optimizers = make_optimizers(model, config)
     rows = Rows(tokens / "train.bin", config.seq_len, config.seed)
     val = np.fromfile(tokens / "val.bin", dtype="<u2")
@@ -116,7 +167,7 @@ def train(
     step, seconds = 0, 0.0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -124,7 +175,7 @@ def train(
     run: Any = model
     if compile:
         run = torch.compile(model)
-        FusedCrossEntropy.chunk_loss = staticmethod(torch.compile(FusedCrossEntropy.chunk_loss))  # type: ignore[method-assign]
+        FusedCrossEntropy.chunk_loss = staticmethod(torch.compile(FusedCrossEntropy.chunk_loss))
 
     def log(**values: Any) -> None:
         if rank:
@@ -168,23 +219,13 @@ def train(
                 group["lr"] = group["base_lr"] * factor
         x, y = rows.batch(step, config.batch_rows)
         x, y = x[rank::world], y[rank::world]
-        with torch.autocast("cpu", torch.bfloat16):
-            h = run(x)
-            h = h.reshape(-1, h.size(-1)).bfloat16()
-            loss = FusedCrossEntropy.apply(h, model.embedding, y.reshape(-1), model_config.softcap)
-        loss.backward()
-        if world > 1:
-            average_gradients(model)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append(training_step(run, model, optimizers, x.to(device), y.to(device)))
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"loss is {losses[-1]} at step {step}")
         step += 1
         spent = time.perf_counter() - started
         if world > 1:  # one clock, or the ranks' schedules drift apart
-            clock = torch.tensor(spent, dtype=torch.float64)
+            clock = torch.tensor(spent, dtype=torch.float64, device=device)
             dist.broadcast(clock, 0)
             spent = float(clock)
         if step > first_step + 1:  # compilation is not training
@@ -206,6 +247,8 @@ def train(
             evaluated_at = seconds
     save()
     validate()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def main() -> None:
