@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.lm import kernels
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.kernels import Buffers, Params, State
@@ -58,14 +59,18 @@ class EngineSession:
         )
         self._buffers = make_buffers(engine, max(ROWS, n_streams))
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
+        self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
 
     def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         n, t = ids.shape
         inputs = np.concatenate((self._pending, ids), axis=1).astype(np.int32)
         cum, freq = np.empty((n, t), np.uint32), np.empty((n, t), np.uint32)
+        if self._ahead and t > 0:
+            for i in range(n):
+                cum[i, 0], freq[i, 0] = interval(self._weights[i], ids[i, 0])
         length = max(1, ROWS // n)
-        for start in range(0, t, length):
+        for start in range(int(self._ahead), t, length):
             block = slice(start, min(start + length, t))
             block_cum, block_freq = np.empty_like(cum[:, block]), np.empty_like(freq[:, block])
             kernels.score(
@@ -76,13 +81,22 @@ class EngineSession:
             )  # fmt: skip
             cum[:, block], freq[:, block] = block_cum, block_freq
         self._pending = inputs[:, -1:].copy()
+        self._ahead = self._ahead and t == 0
         return cum, freq
 
     def weights(self, previous: NDArray[np.int32] | None) -> NDArray[np.uint32]:
         if previous is not None:
+            if not self._ahead:  # known symbols, not seen by the state
+                self._step()
             self._pending[:, 0] = previous
-        kernels.step(self._params, self._state, self._pending, self._buffers, self._weights)
+            self._ahead = False
+        if not self._ahead:
+            self._step()
         return self._weights
+
+    def _step(self) -> None:
+        kernels.step(self._params, self._state, self._pending, self._buffers, self._weights)
+        self._ahead = True
 
 
 def make_params(w: IntegerWeights) -> Params:
