@@ -1,0 +1,320 @@
+"""docs/NUMERICS.md in plain Python: slow, no numpy, none of the package's code.
+
+:class:`Model` reads a ``.pglm``; :class:`Stream` gives the weights of one stream.
+Names are those of the document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+import zlib
+from bisect import bisect_right
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+# Bits of the fixed-point tables below.
+_DIGITS = 160
+
+
+def rounded(value: int) -> int:
+    """The nearest integer to value / 2**_DIGITS."""
+    return (value + (1 << (_DIGITS - 1))) >> _DIGITS
+
+
+@cache
+def exact_exp2() -> list[int]:
+    """2**(30 - i/1024), times 2**_DIGITS, to within a few units."""
+    root = 2 << _DIGITS  # 2**(1/1024), by ten square roots
+    for _ in range(10):
+        root = math.isqrt(root << _DIGITS)
+    out = [1 << (30 + _DIGITS)]
+    for _ in range(1023):
+        out.append((out[-1] << _DIGITS) // root)
+    return out
+
+
+@cache
+def exact_cosine() -> list[int]:
+    """2**14 cos(2 pi i / 65536), times 2**_DIGITS, to within 2**20 units."""
+    one = 1 << _DIGITS
+
+    def arctan(n: int) -> int:  # of 1 / n
+        total, power, k = 0, one // n, 0
+        while power:
+            total += (-power if k % 2 else power) // (2 * k + 1)
+            power //= n * n
+            k += 1
+        return total
+
+    pi = 4 * (4 * arctan(5) - arctan(239))
+    angle = 2 * pi >> 16
+    cos, sin, term, k = 0, 0, one, 0
+    while term:
+        sign = -1 if k % 4 > 1 else 1
+        if k % 2:
+            sin += sign * term
+        else:
+            cos += sign * term
+        k += 1
+        term = term * angle // (k << _DIGITS)
+    c, s, quarter = one, 0, []
+    for _ in range(1 << 14):
+        quarter.append(c << 14)
+        c, s = (c * cos - s * sin) >> _DIGITS, (c * sin + s * cos) >> _DIGITS
+    half = [*quarter, 0, *(-c for c in reversed(quarter[1:]))]
+    return [*half, *(-c for c in half)]
+
+
+def table(exact: list[int], crc: int) -> list[int]:
+    out = [rounded(v) for v in exact]
+    assert zlib.crc32(struct.pack(f"<{len(out)}i", *out)) == crc
+    return out
+
+
+EXP2 = table(exact_exp2(), 0xD3F76E47)
+COS = table(exact_cosine(), 0x1886CEDF)
+
+
+def sat(a: int, limit: int) -> int:
+    return min(max(a, -limit), limit)
+
+
+def scale(a: int, m: int) -> int:
+    return (a * m + 2**31) >> 32
+
+
+def product(matrix: list[list[int]], y: list[int]) -> list[int]:
+    out = [sum(q * v for q, v in zip(row, y, strict=True)) for row in matrix]
+    assert all(abs(v) < 2**31 for v in out)  # or 32 bits would not do
+    return out
+
+
+def norm(x: list[int]) -> list[int]:
+    root = max(1, math.isqrt(2**8 * sum(v * v for v in x) // len(x)))
+    return [sat((v * (2**40 // root) + 2**26) >> 27, 32767) for v in x]
+
+
+def rotate(y: list[int], t: int, phases: list[int]) -> list[int]:
+    y, half = list(y), len(phases)
+    for i, phase in enumerate(phases):
+        a = t * phase % 2**16
+        c, s = COS[a], COS[(a - 2**14) % 2**16]
+        u, w = y[i], y[i + half]
+        y[i], y[i + half] = (u * c - w * s + 2**13) >> 14, (u * s + w * c + 2**13) >> 14
+    return y
+
+
+def limit(n: int) -> int:
+    return min(32767, (2**31 - 1) // (127 * n))
+
+
+def float32(v: float) -> float:
+    """Rounded to binary32; behind one binary64 operation on binary32 numbers this is exact."""
+    return float(struct.unpack("<f", struct.pack("<f", v))[0])
+
+
+class Model:
+    """Configuration, tensors as nested lists (float16 as fractions), bytes of each token."""
+
+    def __init__(self, blob: bytes) -> None:
+        magic, version, numerics, head_size = struct.unpack_from("<8sHHI", blob)
+        assert (magic, version, numerics) == (b"\x89PGLM\r\n\x1a", 1, 1)
+        at = 16 + head_size
+        assert zlib.crc32(blob[:at]) == struct.unpack_from("<I", blob, at)[0]
+        head = json.loads(blob[16:at])
+        at += 4
+        self.sections: dict[str, tuple[str, bytes]] = {}
+        for name, coding, size, crc in head["sections"]:
+            self.sections[name] = coding, blob[at : at + size]
+            assert zlib.crc32(blob[at : at + size]) == crc
+            at += size
+        self.fingerprint = blob[at:]
+        assert hashlib.sha256(blob[:at]).digest() == self.fingerprint
+        self.config: dict[str, Any] = {"bigram_buckets": 0, "softcap": 30, **head["config"]}
+        c = self.config
+        self.tensors: dict[str, Any] = {
+            name: self._read(name, *section)
+            for name, section in self.sections.items()
+            if name != "tokenizer"
+        }
+        inner = {"qkv": c["d_model"], "up": c["d_model"], "embedding": c["d_model"]}
+        inner |= {"wo": c["n_heads"] * c["d_head"], "down": c["d_hidden"], "mix": c["d_model"]}
+        inner |= {"bigram": c.get("bigram_dim", 0), "bigram_proj": c.get("bigram_dim", 0)}
+        for name, flat in self.tensors.items():
+            columns = inner.get(name.removesuffix(".q").split(".")[-1])
+            if columns and not name.endswith(".s"):
+                rows = [flat[i : i + columns] for i in range(0, len(flat), columns)]
+                self.tensors[name] = rows
+
+    def _read(self, name: str, coding: str, data: bytes) -> list[Any]:
+        if coding == "ans":
+            return read_ans(data, self._items(name))
+        if name.endswith(".q"):
+            return list(struct.unpack(f"<{len(data)}b", data))
+        if name == "rope_phases":
+            return list(struct.unpack(f"<{len(data) // 2}H", data))
+        if name.endswith((".s", ".mix")) or name == "smear":
+            return [Fraction(v) for v in struct.unpack(f"<{len(data) // 2}e", data)]
+        return list(struct.unpack(f"<{len(data) // 4}i", data))
+
+    def _items(self, name: str) -> int:
+        c = self.config
+        d, heads = c["d_model"], c["n_heads"] * c["d_head"]
+        rows = {
+            "embedding": c["vocab_size"] * d,
+            "bigram": c["bigram_buckets"] * c.get("bigram_dim", 0),
+            "bigram_proj": d * c.get("bigram_dim", 0),
+            "qkv": (heads + 2 * c["n_kv_heads"] * c["d_head"]) * d,
+            "wo": d * heads,
+            "up": c["d_hidden"] * d,
+            "down": c["d_hidden"] * d,
+        }
+        return int(rows[name.split(".")[-2]])
+
+    def multipliers(self, name: str, f: int) -> list[int]:
+        return [math.floor(s * Fraction(2) ** (32 + f)) for s in self.tensors[name]]
+
+
+def read_ans(data: bytes, n_items: int) -> list[int]:
+    lowest, last = struct.unpack_from("<bB", data)
+    n = last + 1
+    q = [f + 1 / 64 for f in struct.unpack_from(f"<{n}H", data, 2)]
+    if n == 1:
+        return [lowest] * n_items
+    factor = (2**24 - n) / sum(q)
+    c = [i + int(sum(q[:i]) * factor) for i in range(n)] + [2**24]
+    words = list(struct.unpack(f"<{(len(data) - 2 - 2 * n) // 4}I", data[2 + 2 * n :]))
+    state = words.pop()
+    if words:
+        state = state << 32 | words.pop()
+    out = []
+    for _ in range(n_items):
+        u = state % 2**24
+        i = bisect_right(c, u) - 1
+        out.append(lowest + i)
+        state = (state >> 24) * (c[i + 1] - c[i]) + u - c[i]
+        if state < 2**32 and words:
+            state = state << 32 | words.pop()
+    assert state == 0
+    assert not words
+    return out
+
+
+class Stream:
+    """One stream; ``weights(None)`` first, then with the token that was coded last."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, c = model, model.config
+        self.t, self.p = 0, 0
+        self.e = [0] * c["d_model"]
+        groups = range(c["n_kv_heads"])
+        self.keys: Any = [[[] for _ in groups] for _ in c["windows"]]
+        self.values: Any = [[[] for _ in groups] for _ in c["windows"]]
+        self.multipliers = cache(model.multipliers)
+
+    def weights(self, token: int | None) -> list[int]:
+        i = 1 if token is None else token
+        c, tensors, m = self.model.config, self.model.tensors, self.multipliers
+        residual = tensors["residual_frac"][0]
+        y = norm([2**8 * q for q in tensors["embedding.q"][i]])
+        up = residual - 9
+        b = [v << up if up >= 0 else v >> -up for v in y]
+        smear = m("smear", residual - 9)
+        x0 = self._add(b, self.e, smear)
+        if c["bigram_buckets"]:
+            j = (40503 * self.p + 30011 * i) % 2**31 % c["bigram_buckets"]
+            row, most = tensors["bigram.q"][j], limit(c["bigram_dim"])
+            v = [sat(scale(q, s), most) for q, s in zip(row, m("bigram.s", 9), strict=True)]
+            x0 = self._product(x0, "bigram_proj", v, 9)
+        self.e, self.p = y, i
+        x = x0
+        for layer in range(c["n_layers"]):
+            x = self._layer(layer, x, x0)
+        y = norm(x)
+        self.t += 1
+        logits = product(tensors["embedding.q"], y)
+        return self._symbol_weights(
+            [sat(scale(a, s), 131071) for a, s in zip(logits, m("embedding.s", 1), strict=True)]
+        )
+
+    def _add(self, x: list[int], a: list[int], m: list[int]) -> list[int]:
+        return [sat(u + scale(v, s), 2**21 - 1) for u, v, s in zip(x, a, m, strict=True)]
+
+    def _product(self, x: list[int], name: str, y: list[int], frac: int) -> list[int]:
+        """x plus a product of what has ``frac`` fraction bits."""
+        tensors = self.model.tensors
+        m = self.multipliers(f"{name}.s", tensors["residual_frac"][0] - frac)
+        return self._add(x, product(tensors[f"{name}.q"], y), m)
+
+    def _layer(self, layer: int, x: list[int], x0: list[int]) -> list[int]:
+        c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
+        first, second = tensors[f"{name}.mix"]
+        mix = [
+            (math.floor(a * 2**32), math.floor(b * 2**32))
+            for a, b in zip(first, second, strict=True)
+        ]
+        x = [
+            sat((u * a + v * b + 2**31) >> 32, 2**21 - 1)
+            for u, v, (a, b) in zip(x, x0, mix, strict=True)
+        ]
+        value_frac, up_frac = tensors["value_frac"][layer], tensors["up_frac"][layer]
+        o = self._attention(layer, norm(x), value_frac)
+        x = self._product(x, f"{name}.wo", o, value_frac)
+        a = product(tensors[f"{name}.up.q"], norm(x))
+        m = self.multipliers(f"{name}.up.s", up_frac - 9)
+        shift, hidden = tensors["square_shift"][layer], []
+        for v, s in zip(a, m, strict=True):
+            u = sat(scale(v, s), 32767)
+            u = u >> 1 if u < 0 else u
+            hidden.append(min((u * u + 2**shift // 2) >> shift, limit(c["d_hidden"])))
+        return self._product(x, f"{name}.down", hidden, 2 * up_frac - shift)
+
+    def _attention(self, layer: int, y: list[int], value_frac: int) -> list[int]:
+        c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
+        n, heads, groups = c["d_head"], c["n_heads"], c["n_kv_heads"]
+        a = product(tensors[f"{name}.qkv.q"], y)
+        m = self.multipliers(f"{name}.qkv.s", 1)
+
+        def head(i: int) -> list[int]:
+            part = slice(i * n, (i + 1) * n)
+            z = [sat(scale(v, s), 2**21 - 1) for v, s in zip(a[part], m[part], strict=True)]
+            return rotate(norm(z), self.t, tensors["rope_phases"])
+
+        value_m = self.multipliers(f"{name}.qkv.s", value_frac - 9)
+        for group in range(groups):
+            part = slice((heads + groups + group) * n, (heads + groups + group + 1) * n)
+            most = limit(heads * n)
+            v = [sat(scale(v, s), most) for v, s in zip(a[part], value_m[part], strict=True)]
+            for ring, new in ((self.keys, head(heads + group)), (self.values, v)):
+                ring[layer][group] = [*ring[layer][group], new][-c["windows"][layer] :]
+        out: list[int] = []
+        for h in range(heads):
+            group = h * groups // heads
+            keys, values = self.keys[layer][group], self.values[layer][group]
+            q, gain = head(h), tensors[f"{name}.gain"][h]
+            z = [(score * gain + 2**27) >> 28 for score in product(keys, q)]
+            d = [max(z) - v for v in z]
+            w = [EXP2[v % 2**10] >> min(14 + (v >> 10), 31) for v in d]
+            r = 32767 * 2**16 // sum(w)
+            p = [(v * r + 2**15) >> 16 for v in w]
+            inverse = 2**32 // sum(p)
+            sums = product([list(column) for column in zip(*values, strict=True)], p)
+            out += [(v * inverse + 2**31) >> 32 for v in sums]
+        return out
+
+    def _symbol_weights(self, z: list[int]) -> list[int]:
+        c = float(self.model.config["softcap"])
+        inverse, top = float32(1 / (1024 * c)), float32((1024 * 1.4426950408889634) * c)
+        f, logits = float32, []
+        for v in z:
+            x = f(v * inverse)
+            y = f(x * x)
+            n = f(x * f(135135 + f(y * f(17325 + f(y * f(378 + y))))))
+            d = f(135135 + f(y * f(62370 + f(y * f(3150 + f(y * 28))))))
+            logits.append(int(f(min(max(f(n / d), -1.0), 1.0) * top)))
+        best = max(logits)
+        return [EXP2[(best - v) % 2**10] >> min(6 + ((best - v) >> 10), 31) for v in logits]
