@@ -1,0 +1,254 @@
+"""``python -m pgolf_codec.lm.build``: all stages on a toy, stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf_codec.errors import ConfigError, FormatError
+from pgolf_codec.lm.build import Build, Stage, run_stage, run_to_the_end
+
+RECIPE = """
+[model]
+vocab_size = 320
+n_layers = 2
+d_model = 32
+n_heads = 2
+n_kv_heads = 1
+d_head = 16
+d_hidden = 64
+windows = [8, 16]
+rope_dims = 8
+bigram_buckets = 64
+bigram_dim = 64
+[train]
+seq_len = 64
+batch_rows = 4
+minutes = 10
+checkpoint_seconds = 0.1
+[data]
+held_out = "val/held.txt"
+total_bytes = 50000
+[data.classes.web]
+files = "train/web-*"
+share = 0.8
+sample_chars = 20000
+[data.classes.books]
+files = "train/*.txt"
+share = 0.2
+sample_chars = 1000
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """``corpora/`` and ``toy.toml``."""
+    rng = random.Random(5)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 8))) for _ in range(300)]
+
+    def text(n_words: int) -> str:
+        return " ".join(rng.choices(words, k=n_words)) + ".\n"
+
+    for name in ("train", "val"):
+        (tmp_path / "corpora" / name).mkdir(parents=True)
+    web = "".join(json.dumps({"text": text(80)}) + "\n" for _ in range(80))
+    (tmp_path / "corpora/train/web-0.jsonl").write_text(web, encoding="utf-8")
+    (tmp_path / "corpora/train/book.txt").write_text(text(900), encoding="utf-8")
+    (tmp_path / "corpora/val/held.txt").write_text(text(3000), encoding="utf-8")
+    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def command(project: Path) -> list[str]:
+    arguments = ["toy.toml", "--corpora", "corpora", "--work", "work", "-o", "models/toy.pglm"]
+    arguments += ["--ranks", "2", "--workers", "1", "--no-compile"]
+    return [sys.executable, "-m", "pgolf_codec.lm.build", *arguments]
+
+
+def run(project: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(project), cwd=project, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def metrics(project: Path) -> list[dict[str, Any]]:
+    lines = (project / "work/run/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def trainers(folder: Path) -> list[str]:
+    """Command lines of processes that work in ``folder``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder.resolve():
+                found.append((process / "cmdline").read_text())
+        except OSError:  # it has ended, or is another user's
+            continue
+    return [line for line in found if "lm.train" in line]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
+def test_a_build_that_is_stopped_goes_on(project: Path) -> None:
+    pytest.importorskip("torch")
+    from pgolf_codec.quant.artifact import load_artifact
+
+    checkpoint, output = project / "work/run/checkpoint.pt", project / "models/toy.pglm"
+    with subprocess.Popen(
+        command(project), cwd=project, stderr=subprocess.PIPE, text=True
+    ) as stopped:
+        try:
+            wait_for(checkpoint.exists)
+            assert len(trainers(project)) >= 2
+        finally:
+            stopped.send_signal(signal.SIGTERM)
+            stopped.communicate(timeout=120)
+    assert stopped.returncode == 143
+    assert trainers(project) == []
+    assert not output.exists()
+
+    change(project / "toy.toml", "minutes = 10", "minutes = 0.001")  # so little that it is over
+    second = run(project)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == ""
+    done = [line for line in second.stderr.splitlines() if line.endswith(": done before")]
+    assert done == ["tokenizer: done before", "tokens: done before"]
+    steps = [line.get("step") for line in metrics(project)]
+    assert steps.count(1) == 1
+    assert steps[-1] > 1  # of the checkpoint
+    receipt = json.loads((project / "work/receipt.json").read_text())
+    model = load_artifact(output)
+    assert receipt["verified"]
+    assert receipt["model_fingerprint"] == model.fingerprint.hex()
+    assert receipt["model_bytes"] == output.stat().st_size
+    assert model.name == "toy"
+    assert model.bpb == pytest.approx(receipt["bpb_file"], abs=1e-4)
+
+    before = output.stat().st_mtime_ns
+    (project / "work/run/metrics.jsonl").unlink()  # nobody's input
+    third = run(project)
+    assert third.stderr.splitlines() == [
+        f"{name}: done before" for name in ("tokenizer", "tokens", "train", "export", "measure")
+    ]
+    assert output.stat().st_mtime_ns == before
+
+    change(project / "toy.toml", "batch_rows = 4", "batch_rows = 2")
+    fourth = run(project)
+    assert fourth.returncode == 1
+    assert "holds a checkpoint of another recipe" in fourth.stderr
+    assert checkpoint.exists()
+
+
+def build(project: Path) -> Build:
+    return Build(
+        recipe=project / "toy.toml",
+        corpora=project / "corpora",
+        work=project / "work",
+        output=project / "toy.pglm",
+    )
+
+
+def test_a_stage_is_repeated_when_what_it_is_made_of_changes(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stages_run() -> list[str]:
+        build(project)("tokens")
+        lines = capsys.readouterr().err.splitlines()
+        return [line.removesuffix(" ...") for line in lines if line.endswith(" ...")]
+
+    tokens = project / "work/tokens/train.bin"
+    assert stages_run() == ["tokenizer", "tokens"]
+    first = tokens.read_bytes()
+    assert stages_run() == []
+
+    tokens.write_bytes(first[:-2])
+    assert stages_run() == ["tokens"]
+    assert tokens.read_bytes() == first
+
+    (project / "work/tokens/val.json").unlink()
+    assert stages_run() == ["tokens"]
+
+    change(project / "toy.toml", "[data]", "[data]\nseed = 2")
+    assert "tokens" in stages_run()
+    assert tokens.read_bytes() != first
+
+    change(project / "toy.toml", "seq_len = 64", "seq_len = 32")
+    assert stages_run() == ["tokens"]
+
+    book = project / "corpora/train/book.txt"
+    book.write_text(book.read_text(encoding="utf-8") + "A new end.\n", encoding="utf-8")
+    assert stages_run() == ["tokenizer", "tokens"]
+
+    change(project / "toy.toml", "vocab_size = 320", "vocab_size = 300")
+    assert stages_run() == ["tokenizer", "tokens"]
+    assert stages_run() == []
+
+
+def test_a_stage_that_fails_leaves_no_stamp(tmp_path: Path) -> None:
+    output, stamp = tmp_path / "out", tmp_path / "stamps" / "s.json"
+    calls = []
+
+    def fail() -> None:
+        calls.append("fail")
+        output.write_text("half")
+        raise FormatError("no")
+
+    with pytest.raises(FormatError):
+        run_stage(Stage("s", lambda: {"n": 1}, (output,), fail), stamp)
+    assert not stamp.exists()
+
+    def succeed() -> None:
+        calls.append("succeed")
+        output.write_text("whole")
+
+    for _ in range(2):
+        run_stage(Stage("s", lambda: {"n": 1}, (output,), succeed), stamp)
+    assert calls == ["fail", "succeed"]
+
+
+def test_what_is_impossible_is_said(project: Path) -> None:
+    with pytest.raises(ConfigError, match="a rank and a worker"):
+        Build(
+            recipe=project / "toy.toml",
+            corpora=project,
+            work=project,
+            output=project,
+            ranks=0,
+        )
+    change(project / "toy.toml", "val/held.txt", "val/other.txt")
+    with pytest.raises(ConfigError, match=r"held_out: .*other\.txt is not a file"):
+        build(project)("tokenizer")
+    change(project / "toy.toml", "vocab_size = 320", "vocab_size = 3")
+    with pytest.raises(ConfigError, match="vocab_size 3"):
+        build(project)("tokenizer")
+    assert not (project / "work").exists()
+
+
+def test_a_failing_command_is_an_error() -> None:
+    code = "import os, sys; sys.exit(int(os.environ['STATUS']))"
+    run_to_the_end([sys.executable, "-c", code], {**os.environ, "STATUS": "0"})
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        run_to_the_end([sys.executable, "-c", code], {**os.environ, "STATUS": "3"})

@@ -1,0 +1,222 @@
+"""The training loop: its schedule, its ranks, and what a stop does to it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgolf_codec.errors import ConfigError
+from pgolf_codec.lm.config import ModelConfig, TrainConfig
+
+torch = pytest.importorskip("torch")
+Transformer = pytest.importorskip("pgolf_codec.lm.model").Transformer
+lm_train = pytest.importorskip("pgolf_codec.lm.train")
+
+RANKS = Path(__file__).with_name("ranks.py")
+
+
+class Clock:
+    """A step takes one second, or the power fails."""
+
+    def __init__(self, fail_at_step: int | None = None) -> None:
+        self.calls = 0
+        self.fail_at_step = fail_at_step
+
+    def __call__(self) -> float:
+        self.calls += 1
+        step = (self.calls + 1) // 2
+        if step == self.fail_at_step:
+            raise KeyboardInterrupt
+        return step + self.calls % 2 * -1.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def configuration(**changes: Any) -> TrainConfig:
+    """Budget of ten steps; the learning rate stays what it is."""
+    values = {"seq_len": 64, "batch_rows": 4, "minutes": 10 / 60, "warmdown": 0.01}
+    return TrainConfig.from_dict({**values, "warmup_steps": 1, **changes})
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    model: ModelConfig,
+    config: TrainConfig,
+    tokens: Path,
+    out: Path,
+) -> list[dict[str, Any]]:
+    monkeypatch.setattr(lm_train, "time", SimpleNamespace(perf_counter=Clock()))
+    lm_train.train(model, config, tokens, out, False)
+    return metrics(out)
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(out / "checkpoint.pt", weights_only=True)
+    return state
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    config = TrainConfig(warmup_steps=20, warmdown=0.6)
+    factor = lm_train.learning_rate_factor
+    assert [factor(0, step, config) for step in (0, 9, 19, 20)] == [0.05, 0.5, 1, 1]
+    assert factor(0.4, 99, config) == pytest.approx(1)
+    assert factor(0.7, 99, config) == pytest.approx(0.5)
+    assert factor(1.0, 99, config) == 0
+    assert factor(1.1, 99, config) == 0
+    falling = [factor(p / 100, 99, config) for p in range(40, 101)]
+    assert all(a > b for a, b in itertools.pairwise(falling))
+
+
+def test_the_last_steps_of_a_run_are_the_smallest(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    rates: list[float] = []
+    step = lm_train.training_step
+
+    def watch(run: Any, model: Any, optimizers: Any, x: Any, y: Any) -> Any:
+        rates.append(optimizers[1].param_groups[0]["lr"])
+        return step(run, model, optimizers, x, y)
+
+    monkeypatch.setattr(lm_train, "training_step", watch)
+    config = configuration(warmdown=0.5)
+    run(monkeypatch, tiny, config, tokens, tmp_path)
+    assert max(rates) == rates[5] == config.matrix_lr
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] == pytest.approx(0.2 * config.matrix_lr)  # one of ten steps is left
+    assert len(rates) == 11
+
+
+def test_it_learns_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    lines = run(monkeypatch, tiny, configuration(minutes=40 / 60), tokens, tmp_path)
+    assert lines[0]["tokens"] == 20001
+    assert [line["step"] for line in lines[1:]] == [1, 2, 3, 20, 40, 41]
+    assert lines[1]["train_loss"] == pytest.approx(np.log(320), abs=0.3)
+    assert lines[5]["train_loss"] < 5
+    n_ids_a_byte = 31 * 64 / 6000
+    assert lines[-1]["val_bpb"] < lines[5]["train_loss"] / np.log(2) * n_ids_a_byte
+
+
+def test_the_bits_of_the_validation(tiny: ModelConfig) -> None:
+    model = Transformer(tiny, 64)
+    model.init_weights(1)
+    ids = np.random.default_rng(4).integers(2, 320, 11 * 64 + 5).astype(np.uint16)
+    y = torch.from_numpy(ids[: 11 * 64].astype(np.int64)).view(11, 64)
+    x = torch.cat((torch.ones(11, 1, dtype=torch.int64), y[:, :-1]), dim=1)
+    with torch.no_grad():
+        nats = torch.nn.functional.cross_entropy(
+            model.logits(model(x)).view(-1, 320), y.view(-1), reduction="sum"
+        )
+    bits = lm_train.validation_bits(model, model, ids, 64)
+    assert bits == pytest.approx(float(nats) / np.log(2), rel=1e-3)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = configuration(checkpoint_seconds=3.5)
+    run(monkeypatch, tiny, config, tokens, whole)
+    monkeypatch.setattr(lm_train, "time", SimpleNamespace(perf_counter=Clock(fail_at_step=8)))
+    with pytest.raises(KeyboardInterrupt):
+        lm_train.train(tiny, config, tokens, parts, False)
+    assert weights(parts)["step"] == 5
+    # The first step after a start, in which things compile, is not counted: one second less.
+    run(monkeypatch, tiny, configuration(minutes=9 / 60), tokens, parts)
+    one, other = weights(whole), weights(parts)
+    assert one["step"] == other["step"] == 11
+    assert (one["seconds"], other["seconds"]) == (10, 9)
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    assert one["model_config"] == tiny.to_dict()
+
+
+def test_a_finished_run_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    run(monkeypatch, tiny, configuration(), tokens, tmp_path)
+    before = weights(tmp_path)
+    lines = run(monkeypatch, tiny, configuration(), tokens, tmp_path)
+    assert weights(tmp_path)["step"] == before["step"] == lines[-1]["step"]
+    assert torch.equal(weights(tmp_path)["model"]["embedding"], before["model"]["embedding"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lm_train, "training_step", lambda *_: float("nan"))
+    with pytest.raises(FloatingPointError, match="nan at step 0"):
+        run(monkeypatch, tiny, configuration(), tokens, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_ranks_that_can_not_share_a_batch(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lm_train.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(lm_train.dist, "get_world_size", lambda: 3)
+    monkeypatch.setattr(lm_train.dist, "get_rank", lambda: 0)
+    with pytest.raises(ConfigError, match="3 ranks can't share batch_rows 4"):
+        run(monkeypatch, tiny, configuration(), tokens, tmp_path)
+
+
+def test_every_row_is_trained_on_once_an_epoch(tokens: Path) -> None:
+    rows = lm_train.Rows(tokens / "train.bin", 64, seed=1)
+    ids = np.fromfile(tokens / "train.bin", "<u2")
+    assert len(rows.order) == 20001 // 64 == 312
+    seen = torch.cat([rows.batch(step, 4)[1] for step in range(78)])
+    assert {tuple(row) for row in seen.tolist()} == {
+        tuple(row) for row in ids[: 312 * 64].reshape(312, 64).tolist()
+    }
+    x, y = rows.batch(78, 4)
+    assert torch.equal(y, rows.batch(0, 4)[1])
+    assert torch.equal(x[:, 1:], y[:, :-1])
+    assert x[:, 0].tolist() == [1] * 4
+
+
+def test_two_ranks_train_as_one(tokens: Path, tmp_path: Path) -> None:
+    n_steps = 6
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    runpy.run_path(str(RANKS))["main"](tokens, tmp_path / "1", n_steps)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    arguments = [str(RANKS), str(tokens), str(tmp_path / "2"), str(n_steps)]
+    subprocess.run(
+        [sys.executable, *launcher, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=240,
+    )
+    alone, first, second = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("1/0.pt", "2/0.pt", "2/1.pt")
+    )
+    assert first["losses"] != second["losses"]  # each has rows of its own
+    means = np.mean([first["losses"], second["losses"]], axis=0)
+    # Not bit for bit: gradients are summed in another order, and rounded to bfloat16.
+    assert means[0] == pytest.approx(alone["losses"][0], abs=1e-3)
+    assert means == pytest.approx(alone["losses"], abs=0.02)
+    assert alone["losses"][-1] < alone["losses"][0] - 0.1
+    for name, tensor in first["model"].items():
+        assert torch.equal(tensor, second["model"][name]), name
