@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     results = {
         "text": path.name,
         "model": model.name,
-        "fingerprint": model.fingerprint.hex(),
+        "fingerprint": model.predictor.fingerprint.hex(),
         "threads": default_threads(),
         "rows": rows,
     }

@@ -1,6 +1,8 @@
-"""Draws the table of README.md from benchmarks/results/text.json, and from nothing else.
+"""Draws the tables of the documents from benchmarks/results, and from nothing else.
 
-python benchmarks/tables.py [--check]     with --check: fails if the table is an old one
+python benchmarks/tables.py [--check]     with --check: fails if a table is an old one
+
+A table stands between two marks, ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``.
 """
 
 from __future__ import annotations
@@ -8,64 +10,133 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "text.json"
-README = ROOT / "README.md"
-BEGIN = "<!-- results: written by benchmarks/tables.py from benchmarks/results -->\n"
-END = "<!-- end of results -->\n"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One generated table: where it stands, and how it is drawn from NAME.json."""
+
+    name: str
+    document: str
+    body: Callable[[Any], str]
+
+    @property
+    def begin(self) -> str:
+        return f"<!-- {self.name}: written by benchmarks/tables.py from benchmarks/results -->\n"
+
+    @property
+    def end(self) -> str:
+        return f"<!-- end of {self.name} -->\n"
+
+    def draw(self) -> str:
+        """Markdown of the stored result."""
+        path = RESULTS / f"{self.name}.json"
+        return self.body(json.loads(path.read_bytes())) if path.exists() else "No results yet.\n"
 
 
 def main(arguments: list[str]) -> int:
-    old = README.read_text(encoding="utf-8")
-    new = replace(old, body(json.loads(RESULT.read_bytes()) if RESULT.exists() else None))
-    if arguments == ["--check"]:
-        if old != new:
-            print("README.md: the table of results is not that of benchmarks/results")
-        return int(old != new)
-    README.write_text(new, encoding="utf-8")
-    return 0
+    stale = []
+    for table in TABLES:
+        path = ROOT / table.document
+        old = path.read_text(encoding="utf-8")
+        new = replace(old, table, table.draw())
+        if arguments == ["--check"]:
+            stale += [f"{table.document}: {table.name}"] if old != new else []
+        else:
+            path.write_text(new, encoding="utf-8")
+    for name in stale:
+        print(f"{name} is not what benchmarks/results says")
+    return int(bool(stale))
 
 
-def replace(text: str, table: str) -> str:
-    """``text`` with ``table`` between the marks."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    text, n_found = pattern.subn(lambda _: BEGIN + table + END, text)
+def replace(text: str, table: Table, body: str) -> str:
+    """``text`` with ``body`` between the table's marks."""
+    pattern = re.compile(re.escape(table.begin) + ".*?" + re.escape(table.end), re.DOTALL)
+    text, n_found = pattern.subn(lambda _: table.begin + body + table.end, text)
     if n_found != 1:
-        raise SystemExit(f"README.md has {n_found} places for the results, not one")
+        raise SystemExit(f"{table.document} has {n_found} places for {table.name}, not one")
     return text
 
 
-def body(results: dict[str, Any] | None) -> str:
-    """Markdown: bits per byte of real files, one column a compressor, and our speed."""
-    if results is None:
-        return "No results yet.\n"
-    texts = results["texts"]
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def texts(results: dict[str, Any]) -> str:
+    """Bits per byte of real files, one column a compressor, and our speed."""
+    texts, ours = results["texts"], results["texts"][0]["ours"]
     peers = [row["name"] for row in texts[0]["peers"]]
-    ours = texts[0]["ours"]
-    head = ["text", "bytes", *peers, "pgolf-codec", "there, kB/s", "back, kB/s"]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for text in texts:
-        n, receipt = text["n_bytes"], text["ours"]
-        rows.append(
-            [
-                text["name"],
-                f"{n:,}",
-                *(f"{8 * row['n_bytes'] / n:.3f}" for row in text["peers"]),
-                f"**{receipt['bpb_file']:.3f}**",
-                f"{n / 1000 / receipt['encode_seconds']:.0f}",
-                f"{n / 1000 / receipt['decode_seconds']:.0f}",
-            ]
-        )
-    table = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+    rows = [
+        [
+            text["name"],
+            f"{text['n_bytes']:,}",
+            *(f"{8 * row['n_bytes'] / text['n_bytes']:.3f}" for row in text["peers"]),
+            f"**{text['ours']['bpb_file']:.3f}**",
+            f"{text['n_bytes'] / 1000 / text['ours']['encode_seconds']:.0f}",
+            f"{text['n_bytes'] / 1000 / text['ours']['decode_seconds']:.0f}",
+        ]
+        for text in texts
+    ]
     return (
         f"Bits per byte of files on disk, each decoded again by another process; {len(texts)} "
         f"texts, {results['machine']['threads']} threads, model `{ours['model_name']}` "
         f"({ours['model_bytes']:,} bytes, fingerprint `{ours['model_fingerprint'][:16]}`).\n\n"
-        f"{table}"
+        + markdown(
+            ["text", "bytes", *peers, "pgolf-codec", "there, kB/s", "back, kB/s"],
+            rows,
+        )
     )
+
+
+def streams(results: dict[str, Any]) -> str:
+    """The curve of lock-step streams, one row a number of streams and size."""
+    best = {
+        size: min(row["bpb"] for row in results["rows"] if row["raw_bytes"] == size)
+        for size in {row["raw_bytes"] for row in results["rows"]}
+    }
+    rows = [
+        [
+            f"{row['raw_bytes']:,}",
+            str(row["streams"]),
+            f"{row['file_bytes']:,}",
+            f"{row['bpb']:.4f}",
+            f"+{100 * (row['bpb'] / best[row['raw_bytes']] - 1):.2f}%",
+            f"{row['compress_kb_s']:.1f}",
+            f"{row['decompress_kb_s']:.1f}",
+        ]
+        for row in results["rows"]
+    ]
+    head = ["bytes", "streams", "archive", "bpb", "price", "compress kB/s", "decompress kB/s"]
+    return (
+        f"Prefixes of `{results['text']}`, model `{results['model']}`, {results['threads']} "
+        f"threads, one run.\n\n{markdown(head, rows)}"
+    )
+
+
+def integers(results: dict[str, Any]) -> str:
+    """One sentence."""
+    return (
+        f"Model `{results['model']}` on {results['n_tokens']:,} tokens of `{results['text']}`, "
+        f"each row of 1,024 from an empty past: {results['float_bpb']:.4f} bpb in float32, "
+        f"{results['integer_bpb']:.4f} from the artifact's integers: "
+        f"{results['price_bpb']:+.4f} bpb for rounded weights and integer arithmetic together.\n"
+    )
+
+
+TABLES = (
+    Table("text", "README.md", texts),
+    Table("streams", "docs/STREAMS.md", streams),
+    Table("integers", "docs/NUMERICS.md", integers),
+)
 
 
 if __name__ == "__main__":
