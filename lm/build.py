@@ -146,8 +146,10 @@ class Build:
         from pgolf_codec.codec.tokenizer import train_tokenizer
         from pgolf_codec.lm.data import tokenizer_sample
 
-        sample = tokenizer_sample(self.corpora, data)
-        tokenizer = train_tokenizer(sample, vocab_size=vocab_size, kind=data.tokenizer)
+        # As one text: a separator at the end of a text would be lost on sentencepiece.
+        sample = "".join(tokenizer_sample(self.corpora, data))
+        tokenizer = train_tokenizer([sample], vocab_size=vocab_size, kind=data.tokenizer)
+        log(f"{tokenizer.n_symbols:,} symbols from {len(sample):,} characters")
         with replacing(self.tokenizer, overwrite=True) as file:
             file.write(tokenizer.to_bytes())
 
