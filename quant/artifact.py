@@ -50,6 +50,10 @@ MAX_HEAD_BYTES = 1 << 20
 MAX_ITEMS = 1 << 28
 """Items of all tensors together."""
 _FIXED = struct.Struct("<8sHHI")
+_BAD_HEAD = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PgolfError,
+)  # fmt: skip
+"""What JSON of another shape than a head's runs into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ def parse_artifact(blob: bytes) -> Artifact:
     if fingerprint != blob[body:]:
         raise CorruptError("model artifact: the SHA-256 does not hold")
     specs = tensor_specs(head.config)
-    if set(sections) != {"tokenizer", *specs}:
+    if sorted(name for name, *_ in head.sections) != sorted(("tokenizer", *specs)):
         raise CorruptError("model artifact: its sections are not those of its configuration")
     if sum(int(np.prod(s.shape)) for s in specs.values()) > MAX_ITEMS:
         raise CorruptError("model artifact: larger than this release allows")
@@ -216,7 +220,7 @@ def _parse_head(data: bytes) -> _Head:
         config = ModelConfig.from_dict(values["config"])
         bpb = None if values["bpb"] is None else float(values["bpb"])
         return _Head(str(values["name"]), bpb, config, sections)
-    except (ValueError, KeyError, TypeError, RecursionError, PgolfError) as error:
+    except _BAD_HEAD as error:
         raise CorruptError(f"model artifact: head: {error}") from None
 
 

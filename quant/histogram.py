@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError
 
+_BLOCK = 1 << 18
+"""Items decoded at one time: a file can claim many, and they cost a byte each."""
+
 
 def _model(weights: NDArray[np.uint16]) -> Any:
     import constriction
@@ -29,7 +32,7 @@ def encode(values: NDArray[np.int8]) -> bytes:
     low = int(values.min())
     symbols = values.astype(np.int32) - low
     counts = np.bincount(symbols)
-    weights = np.ceil(counts * (65535 / counts.max())).astype("<u2")
+    weights = (-(-counts * 65535 // counts.max())).astype("<u2")  # 1 at least, 65535 at most
     head: bytes = struct.pack("<bB", low, len(weights) - 1) + weights.tobytes()
     if len(weights) == 1:
         return head
@@ -56,9 +59,11 @@ def decode(payload: memoryview, n_items: int) -> NDArray[np.int8]:
     words = np.frombuffer(payload[start:], "<u4").astype(np.uint32)
     if not words.size or words[-1] == 0:
         raise CorruptError("ANS tensor: the stream's last word is zero")
-    coder = constriction.stream.stack.AnsCoder(words)
-    symbols = coder.decode(_model(weights), n_items)
+    coder, model = constriction.stream.stack.AnsCoder(words), _model(weights)
+    values = np.empty(n_items, np.int8)
+    for start in range(0, n_items, _BLOCK):
+        part = values[start : start + _BLOCK]
+        part[:] = coder.decode(model, part.size) + low
     if not coder.is_empty():
         raise CorruptError("ANS tensor: the stream does not end where it should")
-    values: NDArray[np.int8] = (symbols + low).astype(np.int8)
     return values
