@@ -12,7 +12,7 @@ Layout (little-endian), version 1::
 
 Section "tokenizer" is the tokenizer's own form; every other section is a tensor of
 ``lm.weights.tensor_specs``, coded "raw" (little-endian items) or "ans": a learned
-histogram of the values, then an ANS stream of constriction (docs/FORMAT.md).
+histogram of the values, then an ANS stream of constriction (docs/NUMERICS.md).
 """
 
 from __future__ import annotations
