@@ -48,24 +48,25 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each environment found, in processes that run side by side."""
-    started = {}
-    for name, (_, variables, arguments) in ENVIRONMENTS.items():
-        if name == "haswell" and not HAS_AVX2:
-            continue
+    names = [name for name in ENVIRONMENTS if name != "haswell" or HAS_AVX2]
+
+    def run(name: str) -> dict[str, Any]:
+        _, variables, arguments = ENVIRONMENTS[name]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_CPU_")}
         environment |= variables | {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp(name))}
-        started[name] = subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, str(SCRIPT), *arguments],
             env=environment,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
+            check=False,
         )
-    found = {}
-    for name, process in started.items():
-        out, _ = process.communicate()
-        assert process.returncode == 0, name
-        found[name] = json.loads(out)
-    return found
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(run, names), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,9 @@ def test_norm_at_its_limits(n: int) -> None:
     vectors = [np.full(n, top), np.full(n, -top), np.zeros(n), np.eye(1, n)[0] * top]
     vectors += [rng.integers(-m, m + 1, n) for m in (1, 2, 3, 100, 1 << 15, top)]
     vectors += [np.arange(n) < count for count in (1, 2, 3, 5)]
+    ties = np.resize([2050, -2046, 2046, -2050], n)  # the root is 2**15: 512.5, -511.5, ...
+    assert reference.norm(ties.tolist())[:2] == [513, -511]
+    vectors.append(ties)
     for x in vectors:
         x = x.astype(np.int32)
         out = np.empty(n, np.int16)
