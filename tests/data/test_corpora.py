@@ -163,6 +163,13 @@ def test_shares_and_epochs() -> None:
     assert order[:5] != sorted(order[:5])
 
 
+def test_the_order_is_a_function_of_the_seed() -> None:
+    two = {"a": {"files": "a", "share": 0.9}, "b": {"files": "b", "share": 0.1}}
+    classes, n_bytes = np.array([0, 0, 0, 0, 1, 1], np.int16), np.array([10, 20, 30, 40, 5, 6])
+    order = mixture(classes, n_bytes, config(200, classes=two))
+    assert order == [3, 4, 2, 5, 1, 5, 3, 2, 0, 1, 0, 4]
+
+
 def test_documents_of_no_class_are_left_out() -> None:
     classes = np.array([0, -1, 0], np.int16)
     one = {"a": {"files": "a", "share": 1.0}}
@@ -185,6 +192,7 @@ def test_training_tokens(corpora: Path, tokenizer: Tokenizer, tmp_path: Path) ->
     web = sum((len(text) + len(SEPARATOR)) * documents[text] for text in known[: len(WEB)])
     assert 500 <= web < 500 + max(map(len, known)) + 2
     assert data.endswith(b"\n\n")
+    assert lines[0].startswith("book.txt: 30 bytes, ")  # with its separator
     assert any(line.startswith("web: ") and "epochs" in line for line in lines)
     assert not list(tmp_path.glob("shards-*"))
 

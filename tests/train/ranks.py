@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from pgolf_codec.lm.config import TrainConfig
 from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.train import Rows, make_optimizers, training_step
+from pgolf_codec.lm.train import Rows, average_gradients, make_optimizers, training_step
 
 TRAIN = TrainConfig(seq_len=64, batch_rows=4)
 
@@ -34,9 +34,15 @@ def main(tokens: Path, out: Path, n_steps: int) -> None:
     for step in range(n_steps):
         x, y = rows.batch(step, TRAIN.batch_rows)
         losses.append(training_step(model, model, optimizers, x[rank::world], y[rank::world]))
-    torch.save({"losses": losses, "model": model.state_dict()}, out / f"{rank}.pt")
+    result = {"losses": losses, "model": model.state_dict()}
     if world > 1:
+        layer = torch.nn.Linear(2, 3)
+        for p in layer.parameters():
+            p.grad = torch.arange(p.numel()).view_as(p) + 10.0 * rank
+        average_gradients(layer)
+        result["gradients"] = [p.grad for p in layer.parameters()]
         dist.destroy_process_group()
+    torch.save(result, out / f"{rank}.pt")
 
 
 if __name__ == "__main__":

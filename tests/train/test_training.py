@@ -220,3 +220,5 @@ def test_two_ranks_train_as_one(tokens: Path, tmp_path: Path) -> None:
     assert alone["losses"][-1] < alone["losses"][0] - 0.1
     for name, tensor in first["model"].items():
         assert torch.equal(tensor, second["model"][name]), name
+    for rank in (first, second):  # of 0, 1, 2 ... and 10, 11, 12 ...
+        assert [g.flatten().tolist() for g in rank["gradients"]] == [[5, 6, 7, 8, 9, 10], [5, 6, 7]]
