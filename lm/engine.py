@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.lm import kernels
 from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.kernels import Buffers, Params, State
 from pgolf_codec.lm.simd import COLUMNS, pack
 from pgolf_codec.lm.tables import cosine_table
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
-
-NUMERICS_VERSION = 1
-"""Changes whenever any probability of any model may change."""
 
 ROWS = 128
 """Rows that a block of known symbols is cut into; no effect on results."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
+from pgolf_codec.lm.engine import make_params
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
@@ -98,11 +101,17 @@ def quantize(model: Transformer, calibration: Tensor, steps: dict[str, float]) -
     up_frac = [_frac(x, 32767, 14) for x in seen["up"]]
     hidden_frac = [_frac(x * x, hidden_limit, 14) for x in seen["up"]]
     shifts = [max(0, 2 * u - h) for u, h in zip(up_frac, hidden_frac, strict=True)]
-    out["residual_frac"] = np.array([_frac(2 * max(seen["residual"]), 1 << 21, 14)], np.int32)
     out["value_frac"] = np.array([_frac(x, value_limit, 14) for x in seen["value"]], np.int32)
     out["up_frac"] = np.array(up_frac, np.int32)
     out["square_shift"] = np.array(shifts, np.int32)
-    return IntegerWeights(c, out)
+    most = _frac(2 * max(seen["residual"]), 1 << 21, 14)
+    for residual_frac in range(most, -1, -1):
+        out["residual_frac"] = np.array([residual_frac], np.int32)
+        weights = IntegerWeights(c, out)
+        with contextlib.suppress(CorruptError):  # a scale that is too large for this position
+            make_params(weights)
+            return weights
+    raise ConfigError("no fixed-point position holds the residual and the scales of this model")
 
 
 def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:

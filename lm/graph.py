@@ -6,6 +6,9 @@ from typing import Any
 
 from pgolf_codec.lm.config import ModelConfig
 
+NUMERICS_VERSION = 1
+"""Changes whenever any probability of any model may change (docs/NUMERICS.md)."""
+
 PHASES = 1 << 16
 """Rotary angles are multiples of a full turn / PHASES, so positions may be
 counted modulo PHASES and a stream of any length needs one table."""

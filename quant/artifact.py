@@ -38,6 +38,7 @@ from pgolf_codec.errors import (
 )
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import ModelConfig
+from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.weights import IntegerWeights, TensorSpec, tensor_specs
 from pgolf_codec.quant import histogram
 
@@ -105,8 +106,6 @@ def dump_artifact(
     weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, bpb: float | None = None
 ) -> bytes:
     """The bytes of a ``.pglm``; the same arguments give the same bytes."""
-    from pgolf_codec.lm.engine import NUMERICS_VERSION
-
     payloads: list[tuple[str, str, bytes]] = [("tokenizer", "raw", tokenizer.to_bytes())]
     for tensor in tensor_specs(weights.config):
         payloads.append((tensor, *_encode(weights.tensors[tensor])))
@@ -148,8 +147,6 @@ def load_artifact(source: Path | bytes) -> LoadedModel:
 
 
 def parse_artifact(blob: bytes) -> Artifact:
-    from pgolf_codec.lm.engine import NUMERICS_VERSION
-
     if blob[: len(MAGIC)] != MAGIC[: len(blob)] or not blob:
         raise NotAnArchiveError("not a model artifact: the magic number is missing")
     if len(blob) < _FIXED.size + 36:

@@ -21,7 +21,7 @@ from tiny_model import PROSE, prose_ids, tiny_tokenizer, tiny_weights
 
 from pgolf_codec.codec.inspection import inspect
 from pgolf_codec.codec.stream import compress
-from pgolf_codec.lm.engine import NUMERICS_VERSION
+from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.quant.artifact import FORMAT_VERSION, dump_artifact, load_artifact
 
 FOLDER = Path(__file__).parent / "v1"

@@ -23,7 +23,7 @@ from tiny_model import prose_ids, tiny_tokenizer, tiny_weights
 from pgolf_codec.codec.inspection import inspect
 from pgolf_codec.codec.stream import compress, decompress
 from pgolf_codec.errors import FormatError, UnsupportedVersionError, WrongModelError
-from pgolf_codec.lm.engine import NUMERICS_VERSION
+from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.quant.artifact import FORMAT_VERSION, LoadedModel, dump_artifact, load_artifact
 
 HERE = Path(__file__).parent

@@ -16,7 +16,8 @@ from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny
 
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm import kernels, tables
-from pgolf_codec.lm.engine import NUMERICS_VERSION, Engine
+from pgolf_codec.lm.engine import Engine
+from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 from pgolf_codec.quant.artifact import dump_artifact
 
