@@ -25,7 +25,7 @@ from pgolf_codec.errors import CorruptError
 MAX_STREAMS = 64
 """A bound on what an archive can make the decoder's sessions allocate."""
 
-_BYTES_A_STREAM = 1 << 16
+_BYTES_A_STREAM = 1 << 14
 _CHUNK = 256
 """Positions that the encoder asks for at once."""
 

@@ -24,7 +24,7 @@ from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.rounding import round_columns, round_rows
 
-STEPS_PER_SIGMA = {"matrix": 10.0, "embedding": 20.0, "bigram": 4.0}
+STEPS_PER_SIGMA = {"matrix": 18.0, "embedding": 36.0, "bigram": 6.0}
 
 
 def load_checkpoint(path: Path, max_len: int) -> Transformer:
