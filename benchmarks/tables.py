@@ -75,17 +75,20 @@ def texts(results: dict[str, Any]) -> str:
     """Bits per byte of real files, one column a compressor, and our speed."""
     texts, ours = results["texts"], results["texts"][0]["ours"]
     peers = [row["name"] for row in texts[0]["peers"]]
-    rows = [
-        [
-            text["name"],
-            f"{text['n_bytes']:,}",
-            *(f"{8 * row['n_bytes'] / text['n_bytes']:.3f}" for row in text["peers"]),
-            f"**{text['ours']['bpb_file']:.3f}**",
-            f"{text['n_bytes'] / 1000 / text['ours']['encode_seconds']:.0f}",
-            f"{text['n_bytes'] / 1000 / text['ours']['decode_seconds']:.0f}",
-        ]
-        for text in texts
-    ]
+    rows = []
+    for text in texts:
+        n, receipt = text["n_bytes"], text["ours"]
+        scores = [8 * row["n_bytes"] / n for row in text["peers"]] + [receipt["bpb_file"]]
+        marks = ["**" if score == min(scores) else "" for score in scores]
+        rows.append(
+            [
+                text["name"],
+                f"{n:,}",
+                *(f"{mark}{score:.3f}{mark}" for mark, score in zip(marks, scores, strict=True)),
+                f"{n / 1000 / receipt['encode_seconds']:.0f}",
+                f"{n / 1000 / receipt['decode_seconds']:.0f}",
+            ]
+        )
     return (
         f"Bits per byte of files on disk, each decoded again by another process; {len(texts)} "
         f"texts, {results['machine']['threads']} threads, model `{ours['model_name']}` "
