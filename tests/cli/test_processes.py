@@ -87,6 +87,7 @@ def test_signals_leave_no_file(command: list[str], tmp_path: Path, number: signa
         cwd=tmp_path,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and the like ignore some
     )
     assert process.stdin is not None
     process.stdin.write(b"some text, and more is to come")
