@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pgolf_codec
-from pgolf_codec import demo
+from pgolf_codec.cli import demo
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "text.json"

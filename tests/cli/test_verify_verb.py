@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgolf_codec import demo
+from pgolf_codec.cli import demo
 from pgolf_codec.eval import decoder
 from pgolf_codec.eval.receipt import CLAIMS, Receipt
 

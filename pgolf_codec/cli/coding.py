@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, SUFFIX, UsageError, blame, complain
+from pgolf_codec.cli.options import add_model, add_output, add_talk, add_threads, positive
 from pgolf_codec.errors import PgolfError, RefusedError
 from pgolf_codec.progress import Progress, size
 
@@ -44,7 +45,36 @@ Transfer = Callable[[Source, BinaryIO, Progress], dict[str, Any]]
 """Codes all of a source; returns what there is to tell: ``raw_bytes``, ``file_bytes`` ..."""
 
 
-def compress(options: argparse.Namespace) -> int:
+def compress_options(parser: argparse.ArgumentParser) -> None:
+    _coding_options(parser)
+    add_output(parser)
+    parser.add_argument(
+        "--streams",
+        type=positive,
+        metavar="N",
+        help="parts coded side by side: more are faster and compress less",
+    )
+
+
+def decompress_options(parser: argparse.ArgumentParser) -> None:
+    _coding_options(parser)
+    add_output(parser)
+
+
+def test_options(parser: argparse.ArgumentParser) -> None:
+    _coding_options(parser)
+
+
+def _coding_options(parser: argparse.ArgumentParser) -> None:
+    """What compress, decompress and test have in common."""
+    parser.add_argument("files", nargs="*", metavar="FILE", help="`-` or none: standard input")
+    add_model(parser)
+    add_threads(parser)
+    add_talk(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, on stdout")
+
+
+def run_compress(options: argparse.Namespace) -> int:
     """Write an archive for each file."""
     import pgolf_codec
     from pgolf_codec.codec.stream import compress_stream
@@ -69,12 +99,12 @@ def compress(options: argparse.Namespace) -> int:
     return _each(options, transfer)
 
 
-def decompress(options: argparse.Namespace) -> int:
+def run_decompress(options: argparse.Namespace) -> int:
     """Write the original of each archive."""
     return _each(options, _decoder(options))
 
 
-def test(options: argparse.Namespace) -> int:
+def run_test(options: argparse.Namespace) -> int:
     """Decode each archive and let its checksums and its digest speak."""
     options.output, options.stdout, options.force, options.remove = None, False, False, False
     return _each(options, _decoder(options))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, blame, complain
+from pgolf_codec.cli.options import add_model, add_talk, add_threads
 from pgolf_codec.errors import PgolfError, VerificationError
 from pgolf_codec.progress import Progress
 
@@ -20,7 +21,25 @@ if TYPE_CHECKING:
 _LIST_HEAD = f"{'Frames':>6} {'Archive':>12} {'Original':>12} {'Ratio':>6} {'bpb':>6}  Model"
 
 
-def list_archives(options: argparse.Namespace) -> int:
+def list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="an archive")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file")
+    add_talk(parser)
+
+
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
+    add_model(parser)
+    add_threads(parser)
+    add_talk(parser)
+    parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
+
+
+def models_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object a model")
+
+
+def run_list(options: argparse.Namespace) -> int:
     """One line a file, from headers and index alone."""
     from pgolf_codec.codec.inspection import inspect
 
@@ -48,7 +67,7 @@ def list_archives(options: argparse.Namespace) -> int:
     return status
 
 
-def verify(options: argparse.Namespace) -> int:
+def run_verify(options: argparse.Namespace) -> int:
     """Print the receipt, or write it; FAILED if a claim does not hold."""
     from pgolf_codec.eval.verify import verify
 
@@ -79,7 +98,7 @@ def verify(options: argparse.Namespace) -> int:
     return OK if receipt.verified else FAILED
 
 
-def models(options: argparse.Namespace) -> int:
+def run_models(options: argparse.Namespace) -> int:
     """What came with the package; the default comes first."""
     from pgolf_codec.models import list_models
 

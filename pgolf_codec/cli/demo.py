@@ -5,6 +5,7 @@ The text is the interpreter's own help topics; nothing is fetched.
 
 from __future__ import annotations
 
+import argparse
 import bz2
 import importlib
 import lzma
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pgolf_codec.cli.options import add_model, add_threads
 from pgolf_codec.errors import VerificationError
 
 MAX_TEXT_BYTES = 60_000
@@ -37,6 +39,15 @@ class Peer(NamedTuple):
     name: str
     compress: Callable[[bytes], bytes]
     decompress: Callable[[bytes], bytes]
+
+
+def demo_options(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_threads(parser)
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    return run(model=options.model, threads=options.threads)
 
 
 def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = None) -> int:
