@@ -12,6 +12,14 @@
     │   ├── UnsupportedVersionError     written by a version that this one can't read
     │   ├── CorruptError                a checksum, size or digest does not hold
     │   └── TruncatedError (EOFError)   the data ends too early
+    ├── CoderError (ValueError)         a coder can't hold these values
+    │   └── CoderNotFoundError          no coder of that name, or it can't be loaded
+    ├── TensorError (ValueError)        a tensor that can't be packed; names it
+    ├── MissingPackageError             an optional package is not installed; says which
+    ├── DataError                       no data set to train on
+    │   ├── DownloadError               the hub can't be reached, or has not what it should have
+    │   └── OverlapError                validation documents occur in the training text
+    ├── SubmissionError (ValueError)    runs from which no submission can be made
     ├── OutputLimitError                more output than the caller allowed
     ├── RefusedError                    a file is left alone, for its safety or the user's
     └── VerificationError               a claim of a receipt does not hold
@@ -63,6 +71,38 @@ class CorruptError(FormatError):
 
 class TruncatedError(FormatError, EOFError):
     """The data ends before its own end mark."""
+
+
+class CoderError(PgolfError, ValueError):
+    """An entropy coder can't hold these values."""
+
+
+class CoderNotFoundError(CoderError):
+    """No coder has this name, or its package can't be loaded."""
+
+
+class TensorError(PgolfError, ValueError):
+    """A tensor that can't be packed as asked; names it."""
+
+
+class MissingPackageError(PgolfError):
+    """A package that is an option of this one is not installed; says what to install."""
+
+
+class DataError(PgolfError):
+    """No data set to train on."""
+
+
+class DownloadError(DataError):
+    """A file can't be had from the hub, or is not the one that the hub promised; names it."""
+
+
+class OverlapError(DataError):
+    """Documents of the validation split occur in the training text; says how many."""
+
+
+class SubmissionError(PgolfError, ValueError):
+    """Runs from which no submission can be made; says what is missing or too much."""
 
 
 class OutputLimitError(PgolfError):
