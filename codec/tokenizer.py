@@ -168,6 +168,10 @@ class Tokenizer:
         """
         return cls(*parse(model_proto))
 
+    def to_sentencepiece(self) -> bytes:
+        """A sentencepiece ``.model`` file; :meth:`from_sentencepiece` is the inverse."""
+        return build(self._pieces, self._kind)
+
     def _scores_matter(self, scores: list[float]) -> bool:
         ordered = [
             score
@@ -180,7 +184,7 @@ class Tokenizer:
         if self._processor is None:  # two threads may both do this: harmless
             from sentencepiece import SentencePieceProcessor
 
-            self._processor = SentencePieceProcessor(model_proto=build(self._pieces, self._kind))
+            self._processor = SentencePieceProcessor(model_proto=self.to_sentencepiece())
         return self._processor
 
     def _byte_pieces(self, text: str) -> list[int]:
