@@ -20,7 +20,9 @@
     │   ├── DownloadError               the hub can't be reached, or has not what it should have
     │   └── OverlapError                validation documents occur in the training text
     ├── SubmissionError (ValueError)    runs from which no submission can be made
+    ├── DeviceError                     no such device, or torch can't use it
     ├── OutputLimitError                more output than the caller allowed
+    ├── PredictorError                  a foreign predictor fails, or breaks its protocol
     ├── RefusedError                    a file is left alone, for its safety or the user's
     └── VerificationError               a claim of a receipt does not hold
 """
@@ -105,8 +107,16 @@ class SubmissionError(PgolfError, ValueError):
     """Runs from which no submission can be made; says what is missing or too much."""
 
 
+class DeviceError(PgolfError):
+    """There is no such device, or the installed torch can't use it."""
+
+
 class OutputLimitError(PgolfError):
     """The output would exceed the limit that the caller set."""
+
+
+class PredictorError(PgolfError):
+    """A foreign predictor can't be loaded, fails, breaks its protocol or passes a limit."""
 
 
 class RefusedError(PgolfError):

@@ -1,23 +1,121 @@
-"""Round to nearest: float matrices to int8 with float16 scales.
+"""Round to nearest: float tensors to integers with float16 scales.
 
-The step is a fraction of a row's (or column's) standard deviation, as trained rows
-look Gaussian and an entropy coder follows: bits a weight are about
-log2(steps_per_sigma) + 2.05 whatever the range.
+:func:`round_rows` is what our own models take: the step is a fraction of a row's (or
+column's) standard deviation, as trained rows look Gaussian and an entropy coder
+follows: bits a weight are about log2(steps_per_sigma) + 2.05 whatever the range.
+:func:`quantize` has the schemes that others use, by name.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.errors import ConfigError, TensorError
+
 MAX_WEIGHT = 127
+_LARGEST = {"int8": 127, "int6": 31, "int5": 15, "int4": 7, "ternary": 1, "binary": 1}
+_LEAST_SCALE = 2.0**-24
+"""The least float16 above zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """Integers and their scales: item (i, j) stands for values·row_scales[i]·column_scales[j].
+
+    A tensor of more than two dimensions is rows of everything behind the first.
+    """
+
+    values: NDArray[np.int32]
+    """In the shape of the tensor, two dimensions at least."""
+    row_scales: NDArray[np.float16] | None
+    """(rows,)"""
+    column_scales: NDArray[np.float16] | None = None
+    """(columns,)"""
+
+    def floats(self) -> NDArray[np.float32]:
+        """The values, in float32: at most two products an item, each rounded."""
+        n_rows = self.values.shape[0]
+        table = self.values.reshape(n_rows, math.prod(self.values.shape[1:])).astype(np.float32)
+        if self.row_scales is not None:
+            table *= self.row_scales.astype(np.float32)[:, None]
+        if self.column_scales is not None:
+            table *= self.column_scales.astype(np.float32)
+        return table.reshape(self.values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How to round: ``int8``, ``int6``, ``int5``, ``int4``, ``ternary``, ``binary``.
+
+    ``int6`` has the largest item of a row at the end of the range, ``int6:12.85`` has
+    12.85 standard deviations of the row there and cuts off what is beyond.
+    """
+
+    kind: str
+    clip_sigmas: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Scheme:
+        """Raises :class:`ConfigError`."""
+        kind, colon, clip = text.partition(":")
+        if kind not in _LARGEST or (colon and not kind.startswith("int")):
+            known = ", ".join(("none", *_LARGEST))
+            raise ConfigError(f"no scheme {text!r}; there are {known}, and int6:12.85")
+        if not colon:
+            return cls(kind)
+        try:
+            sigmas = float(clip)
+        except ValueError:
+            sigmas = 0.0
+        if not 0 < sigmas < math.inf:
+            raise ConfigError(f"scheme {text!r}: {clip!r} standard deviations")
+        return cls(kind, sigmas)
+
+    def __str__(self) -> str:
+        return self.kind if self.clip_sigmas is None else f"{self.kind}:{self.clip_sigmas:g}"
+
+
+def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
+    """A float tensor of two dimensions or more, rounded with a scale a row.
+
+    Raises :class:`TensorError` for NaN and infinity, and where a scale exceeds float16.
+    """
+    if weights.ndim < 2:
+        raise TensorError(f"{scheme}: a tensor of {weights.ndim} dimensions has no rows")
+    w = weights.reshape(weights.shape[0], math.prod(weights.shape[1:])).astype(np.float64)
+    if not np.isfinite(w).all():
+        raise TensorError(f"{scheme}: NaN or infinity among the weights")
+    if not w.size:
+        return Quantized(np.zeros(weights.shape, np.int32), np.ones(len(w), np.float16))
+    top = _LARGEST[scheme.kind]
+    if scheme.kind in ("ternary", "binary"):
+        scale = np.abs(w).mean(axis=1)  # BitNet's, a row
+    elif scheme.clip_sigmas is None:
+        scale = np.abs(w).max(axis=1) / top
+    else:
+        scale = scheme.clip_sigmas * w.std(axis=1) / top
+        scale = np.where(scale > 0, scale, np.abs(w).max(axis=1) / top)
+    scale = np.where(scale > 0, np.maximum(scale, _LEAST_SCALE), 1.0)
+    if scale.max() > np.finfo(np.float16).max:
+        raise TensorError(f"{scheme}: a scale of {scale.max():g} is beyond float16")
+    steps = scale.astype(np.float16)
+    if scheme.kind == "binary":
+        q = np.where(w < 0, -1, 1)
+    else:
+        q = np.clip(np.rint(w / steps.astype(np.float64)[:, None]), -top, top)
+    return Quantized(q.astype(np.int32).reshape(weights.shape), steps)
 
 
 def _steps(w: NDArray[np.float64], axis: int, steps_per_sigma: float) -> NDArray[np.float16]:
     sigma, top = w.std(axis=axis), np.abs(w).max(axis=axis)
     step = np.maximum(sigma / steps_per_sigma, top / MAX_WEIGHT)
     step = np.where(step > 0, step, 1.0)
-    return np.maximum(step, 2.0**-24).astype(np.float16)
+    return np.maximum(step, _LEAST_SCALE).astype(np.float16)
 
 
 def round_rows(

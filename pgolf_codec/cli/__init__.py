@@ -143,6 +143,8 @@ VERBS = {
     "list": Verb("tell what archives hold; needs no model", "reports"),
     "verify": Verb("compress, decompress in another process, compare, give a receipt", "reports"),
     "models": Verb("list the models that came with the package", "reports"),
+    "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
+    "unpack": Verb("write a .pgw as .safetensors again", "weights"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
 }
 """In the order that the help has."""

@@ -1,0 +1,277 @@
+"""Any tensors to a ``.pgw`` and back: quantize, try coders, keep the smallest, check.
+
+The main path is :func:`pack`; what a tensor gets is in its :class:`Rule`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.errors import CoderError, ConfigError, PgolfError, TensorError
+from pgolf_codec.quant import coders
+from pgolf_codec.quant.bag import CodedTensor, dump_bag
+from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
+from pgolf_codec.quant.schemes import (
+    INTEGERS,
+    LOSSLESS,
+    decode_tensor,
+    encode_exact,
+    encode_quantized,
+)
+from pgolf_codec.quant.tensors import Tensor
+
+_NO_SCHEME = ("none", "lossless")
+AUTO = ("raw", "zlib")
+"""Coders that ``auto`` tries."""
+LEAST_ITEMS = 1024
+"""Smaller tensors are lossless unless a rule names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens to the tensors whose name matches a pattern."""
+
+    match: str
+    """As of a shell: ``*.weight``."""
+    scheme: Scheme | None
+    """None: lossless."""
+    coder: str | None = None
+    """None: that of the whole."""
+    least_items: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """A row of the report of :func:`pack`; all sizes are bytes in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scheme: str
+    entropy_bits: float
+    """Order 0, of the integers (of a float's exponents, if lossless), bits an item."""
+    coded_bytes: dict[str, int]
+    """What each coder that was tried made of the integers."""
+    coder: str
+    value_bytes: int
+    scale_bytes: int
+    """Scales; mantissas if lossless."""
+
+    @property
+    def n_bytes(self) -> int:
+        return self.value_bytes + self.scale_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        n_items = max(1, int(np.prod(self.shape)))
+        return {
+            "tensor": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "scheme": self.scheme,
+            "entropy_bits_per_param": self.entropy_bits,
+            "bits_per_param": {name: 8 * n / n_items for name, n in self.coded_bytes.items()},
+            "coder": self.coder,
+            "coded_bytes": self.value_bytes,
+            "scale_bytes": self.scale_bytes,
+            "total_bits_per_param": 8 * self.n_bytes / n_items,
+        }
+
+
+@dataclass(slots=True)
+class PackReport:
+    """What :func:`pack` did."""
+
+    tensors: list[TensorReport] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)
+    n_params: int = 0
+    """Of all tensors that are stored."""
+    file_bytes: int = 0
+    encode_seconds: float = 0.0
+    """Of the coders alone, all that were tried."""
+    decode_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tensors": [row.to_dict() for row in self.tensors],
+            "same": self.same,
+            "totals": {
+                "n_params": self.n_params,
+                "value_bytes": sum(row.value_bytes for row in self.tensors),
+                "scale_bytes": sum(row.scale_bytes for row in self.tensors),
+                "file_bytes": self.file_bytes,
+                "bits_per_param": 8 * self.file_bytes / max(1, self.n_params),
+                "encode_mparam_per_second": self.n_params / 1e6 / max(1e-9, self.encode_seconds),
+                "decode_mparam_per_second": self.n_params / 1e6 / max(1e-9, self.decode_seconds),
+            },
+        }
+
+
+def pack(
+    tensors: Mapping[str, Tensor | Quantized],
+    *,
+    rules: Sequence[Rule] = (),
+    coder: str = "auto",
+    progress: Callable[[int], object] = lambda n_done: None,
+) -> tuple[bytes, PackReport]:
+    """A ``.pgw``, and how its bytes came about.
+
+    The first rule that matches a tensor's name counts; a tensor without one is
+    lossless.  What is :class:`Quantized` already stays as it is.  Every tensor is decoded
+    again and compared.  Raises :class:`TensorError`, :class:`CoderError`.
+    """
+    report, packed, first_of = PackReport(), [], dict[bytes, str]()
+    n_done = 0
+    for name, tensor in tensors.items():
+        rule = _rule_of(name, tensor, rules)
+        if isinstance(tensor, Tensor):
+            twin = first_of.setdefault(tensor.digest(), name)
+            if twin != name:
+                report.same[name] = twin
+                continue
+        attempt = _Attempts((rule and rule.coder) or coder)
+        coded, row = _pack_one(name, tensor, rule, attempt)
+        report.decode_seconds += _seconds(_check, tensor, coded)
+        report.encode_seconds += attempt.seconds
+        report.n_params += int(np.prod(coded.shape))
+        report.tensors.append(row)
+        packed.append(coded)
+        n_done += tensor.n_bytes if isinstance(tensor, Tensor) else tensor.values.nbytes
+        progress(n_done)
+    blob = dump_bag(packed, report.same)
+    report.file_bytes = len(blob)
+    return blob, report
+
+
+def parse_scheme(text: str) -> Scheme | None:
+    """``none`` and ``lossless`` are None."""
+    return None if text in _NO_SCHEME else Scheme.parse(text)
+
+
+def parse_rules(text: str) -> list[Rule]:
+    """Rules of a TOML text; raises :class:`ConfigError`.
+
+    ::
+
+        [[rule]]
+        match = "*embed*"
+        quant = "int8"
+        coder = "cm"        # optional
+    """
+    try:
+        tables = tomllib.loads(text).get("rule", [])
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"rules: {error}") from None
+    if not isinstance(tables, list):
+        raise ConfigError("rules: [[rule]] is written with two brackets")
+    rules = []
+    for number, table in enumerate(tables, 1):
+        unknown = table.keys() - {"match", "quant", "coder"}
+        if unknown or not all(isinstance(value, str) for value in table.values()):
+            raise ConfigError(f"rules: rule {number}: {', '.join(sorted(unknown)) or 'no text'}")
+        if "match" not in table or "quant" not in table:
+            raise ConfigError(f"rules: rule {number} needs match and quant")
+        rules.append(Rule(table["match"], parse_scheme(table["quant"]), table.get("coder")))
+    return rules
+
+
+def order_0_entropy(values: NDArray[Any]) -> float:
+    """Bits an item, of the items' frequencies."""
+    if not values.size:
+        return 0.0
+    counts = np.unique(values, return_counts=True)[1] / values.size
+    return float(max(0.0, -(counts * np.log2(counts)).sum()))
+
+
+class _Attempts:
+    """An encoder of integers that tries coders; remembers the first array's sizes."""
+
+    def __init__(self, coder: str) -> None:
+        self.names = AUTO if coder == "auto" else (coder,)
+        self.coded_bytes: dict[str, int] = {}
+        self.chosen = ""
+        self.values: NDArray[Any] = np.zeros(0, np.int32)
+        self.seconds = 0.0
+
+    def __call__(self, values: NDArray[Any]) -> bytes:
+        first = not self.chosen
+        started = time.perf_counter()
+        # Scales and mantissas are small or noise: raw is always allowed for these.
+        names = self.names if first else dict.fromkeys((*self.names, "raw"))
+        made: dict[str, bytes] = {}
+        failed: PgolfError | None = None
+        for name in names:
+            try:
+                made[name] = coders.encode(values, name)
+            except CoderError as error:
+                failed = error
+        if not made:
+            raise failed or CoderError("no coder to try")
+        best = min(made, key=lambda name: len(made[name]))
+        self.seconds += time.perf_counter() - started
+        if first:
+            self.coded_bytes = {name: len(stream) for name, stream in made.items()}
+            self.chosen, self.values = best, values
+        return made[best]
+
+
+def _rule_of(name: str, tensor: Tensor | Quantized, rules: Sequence[Rule]) -> Rule | None:
+    for rule in rules:
+        if fnmatch.fnmatchcase(name, rule.match):
+            too_small = isinstance(tensor, Tensor) and tensor.bits.size < rule.least_items
+            return None if too_small else rule
+    return None
+
+
+def _pack_one(
+    name: str, tensor: Tensor | Quantized, rule: Rule | None, attempts: _Attempts
+) -> tuple[CodedTensor, TensorReport]:
+    label = "none"
+    try:
+        if isinstance(tensor, Quantized):
+            scheme, streams = encode_quantized(tensor, attempts)
+            label, dtype, shape = scheme, "F32", tensor.values.shape
+        else:
+            dtype, shape = tensor.dtype, tensor.shape
+            if rule and rule.scheme and tensor.is_float and len(shape) > 1:
+                label = str(rule.scheme)
+                quantized = quantize(tensor.floats(), rule.scheme)
+                scheme, streams = encode_quantized(quantized, attempts)
+            else:
+                scheme, streams = encode_exact(tensor, attempts)
+    except (TensorError, CoderError) as error:
+        raise type(error)(f"tensor {name}: {error}") from None
+    row = TensorReport(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        scheme=label,
+        entropy_bits=order_0_entropy(attempts.values),
+        coded_bytes=attempts.coded_bytes,
+        coder=attempts.chosen,
+        value_bytes=len(streams[0]),
+        scale_bytes=sum(map(len, streams[1:])),
+    )
+    return CodedTensor(name, dtype, shape, scheme, streams), row
+
+
+def _check(tensor: Tensor | Quantized, coded: CodedTensor) -> None:
+    views = [memoryview(stream) for stream in coded.streams]
+    decoded = decode_tensor(coded.dtype, coded.shape, coded.scheme, views)
+    if isinstance(tensor, Quantized) or coded.scheme not in (INTEGERS, LOSSLESS):
+        return
+    if not np.array_equal(decoded.bits, tensor.bits):
+        raise CoderError(f"tensor {coded.name}: a coder does not give back what it got")
+
+
+def _seconds(function: Callable[..., None], *arguments: Any) -> float:
+    started = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - started

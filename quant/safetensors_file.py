@@ -1,0 +1,86 @@
+"""Files ``.safetensors``, read and written with the standard library.
+
+The format is eight bytes of length, a JSON head, then the tensors; the library of that
+name changes its interface for writing bit patterns from release to release, and unpacking
+should need nothing optional.  Tests compare with the library.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgolf_codec.errors import FormatError, TensorError
+from pgolf_codec.files import reading, replacing
+from pgolf_codec.quant.tensors import ITEMS, Tensor
+
+_LENGTH = struct.Struct("<Q")
+_MAX_HEAD_BYTES = 100_000_000
+"""The library's own limit."""
+_ALIGNMENT = 8
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors, in the order of their bytes; raises :class:`FormatError`."""
+    with reading(path) as file:
+        data = memoryview(file.read())
+    if len(data) < _LENGTH.size:
+        raise FormatError(f"{path}: not a safetensors file: {len(data)} bytes")
+    (head_size,) = _LENGTH.unpack_from(data)
+    start = _LENGTH.size + head_size
+    if head_size > _MAX_HEAD_BYTES or start > len(data):
+        raise FormatError(f"{path}: not a safetensors file: a head of {head_size} bytes")
+    try:
+        entries = _entries(json.loads(bytes(data[_LENGTH.size : start])))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError(f"{path}: not a safetensors file: head: {error}") from None
+    tensors, at = {}, 0
+    for name, dtype, shape, begin, end in entries:
+        n_bytes = math.prod(shape) * ITEMS[dtype].itemsize
+        if begin != at or end - begin != n_bytes or start + end > len(data):
+            raise FormatError(f"{path}: safetensors: tensor {name} has no such place")
+        tensors[name] = Tensor.from_bytes(dtype, shape, data[start + begin : start + end])
+        at = end
+    if start + at != len(data):
+        raise FormatError(f"{path}: safetensors: {len(data) - start - at} bytes too many")
+    return tensors
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], *, overwrite: bool = False
+) -> None:
+    """Atomic; raises :class:`RefusedError` if the file exists and ``overwrite`` is not set."""
+    head: dict[str, Any] = {}
+    at = 0
+    for name, tensor in tensors.items():
+        end = at + tensor.n_bytes
+        head[name] = {
+            "dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]
+        }  # fmt: skip
+        at = end
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with replacing(path, overwrite=overwrite) as file:
+        file.write(_LENGTH.pack(len(text)) + text)
+        for tensor in tensors.values():
+            file.write(tensor.to_bytes())
+
+
+def _entries(head: dict[str, Any]) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Name, dtype, shape, first and last byte, by place."""
+    entries = []
+    for name, entry in head.items():
+        if name == "__metadata__":
+            continue
+        dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        if dtype not in ITEMS:
+            raise TensorError(f"tensor {name}: dtype {dtype} is not known")
+        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+            raise ValueError(f"tensor {name}: a size that is no natural number")
+        entries.append((name, dtype, shape, begin, end))
+    return sorted(entries, key=lambda entry: entry[3:])
