@@ -1,0 +1,378 @@
+"""The integer model on torch: thousands of streams in lock step on a GPU.
+
+The same integers as :mod:`pgolf_codec.lm.engine`, bit for bit, on every device that
+torch has; on the CPU it is slower than the other and there to be compared with it.
+A :class:`Lanes` is a fixed number of streams; on CUDA its step is captured once as a
+graph and replayed.  Of each step only a symbol's interval crosses to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgolf_codec.errors import DeviceError
+from pgolf_codec.lm import torch_ops as ops
+from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.graph import NUMERICS_VERSION
+from pgolf_codec.lm.tables import cosine_table, exp2_table
+from pgolf_codec.lm.torch_ops import RESIDUAL_LIMIT, Matrix
+from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+
+LANES = 16
+"""The number of streams is rounded up to a multiple of this (see :class:`Matrix`)."""
+HEAD_ROWS = 1024
+"""Streams whose logits exist at one time."""
+ATTENTION_ITEMS = 1 << 26
+"""Keys of a layer that exist as float64 at one time."""
+ENCODED_STEPS = 64
+"""Steps of known symbols between two waits for the device."""
+
+NORM_FRAC, HEAD_FRAC, LOGIT_FRAC = 9, 10, 10
+LOG2_E = 1.4426950408889634
+MATRIX_BITS, VECTOR_BITS, BIGRAM_BITS = 31, 40, 44
+
+
+def open_device(name: str) -> torch.device:
+    """The device called ``cuda``, ``cuda:1`` or ``torch-cpu``.
+
+    Raises :class:`DeviceError` if torch has no such device.
+    """
+    try:
+        device = torch.device("cpu" if name == "torch-cpu" else name)
+    except RuntimeError:
+        raise DeviceError(f"{name!r} is no device: try cuda, cuda:0 or torch-cpu") from None
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise DeviceError(f"device {name!r}: only CUDA devices do exact 64-bit arithmetic here")
+    if not torch.cuda.is_available():
+        built = "is built without CUDA" if torch.version.cuda is None else "finds no GPU"
+        raise DeviceError(f"device {name!r}: this torch ({torch.__version__}) {built}")
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs")
+    return torch.device("cuda", index)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's tensors on the device; names as in docs/NUMERICS.md."""
+
+    mix_x: Tensor  # (D) int64
+    mix_x0: Tensor
+    qkv: Matrix
+    gain: Tensor  # (G, H / G, 1) int64
+    wo: Matrix
+    up: Matrix
+    down: Matrix
+    square_shift: int
+    window: int
+
+
+class TorchEngine:
+    """An immutable model on a device.  Satisfies ``codec.predictor.Predictor``."""
+
+    numerics_version = NUMERICS_VERSION
+
+    def __init__(self, weights: IntegerWeights, fingerprint: bytes, device: torch.device) -> None:
+        c, t = weights.config, weights.tensors
+        self.config, self.fingerprint, self.device = c, fingerprint, device
+        self.n_symbols = c.vocab_size
+        residual = int(t["residual_frac"][0])
+        self.residual_shift = residual - NORM_FRAC
+        self.value_limit = activation_limit(c.n_heads * c.d_head)
+        self.hidden_limit = activation_limit(c.d_hidden)
+        self.exp2 = self._tensor(exp2_table().astype(np.int64))
+        self.cosine = self._tensor(cosine_table().astype(np.int64))
+        self.phases = self._tensor(t["rope_phases"].astype(np.int64))
+        cap = np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32)
+        self.cap_inverse, self.cap_scale = self._tensor(cap)
+        self.head = self._matrix(t, "embedding", NORM_FRAC, LOGIT_FRAC)
+        self.smear = self._tensor(multipliers(t["smear"], NORM_FRAC, residual, VECTOR_BITS))
+        # What depends on one token or one pair only is computed once.
+        self.embedded = torch.cat(
+            [
+                ops.norm(rows.long() << 8).to(torch.int16)
+                for rows in torch.split(self._tensor(t["embedding.q"]), 4096)
+            ]
+        )  # (V, D)
+        self.proj, self.pairs = None, self.embedded[:0]
+        if c.bigram_buckets:
+            self.proj = self._matrix(t, "bigram_proj", NORM_FRAC, residual)
+            self.pairs = self._pair_table(t)
+        self.layers = [self._layer(t, i, residual) for i in range(c.n_layers)]
+
+    def session(self, n_streams: int) -> TorchSession:
+        return TorchSession(self, n_streams)
+
+    def lanes(self, n_lanes: int) -> Lanes:
+        return Lanes(self, n_lanes)
+
+    def _layer(self, t: dict[str, NDArray[Any]], i: int, residual: int) -> Layer:
+        c, name = self.config, f"blocks.{i}"
+        value, up, shift = (int(t[n][i]) for n in ("value_frac", "up_frac", "square_shift"))
+        qkv = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, HEAD_FRAC, MATRIX_BITS)
+        values = (c.n_heads + c.n_kv_heads) * c.d_head
+        qkv[values:] = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, value, MATRIX_BITS)[values:]
+        mix = self._tensor(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
+        gain = self._tensor(t[f"{name}.gain"].astype(np.int64))
+        return Layer(
+            mix_x=mix[0],
+            mix_x0=mix[1],
+            qkv=Matrix(t[f"{name}.qkv.q"], qkv, self.device),
+            gain=gain.view(c.n_kv_heads, -1, 1),
+            wo=self._matrix(t, f"{name}.wo", value, residual),
+            up=self._matrix(t, f"{name}.up", NORM_FRAC, up),
+            down=self._matrix(t, f"{name}.down", 2 * up - shift, residual),
+            square_shift=shift,
+            window=c.windows[i],
+        )
+
+    def _matrix(self, t: dict[str, NDArray[Any]], name: str, frac_in: int, frac_out: int) -> Matrix:
+        m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
+        return Matrix(t[f"{name}.q"], m, self.device)
+
+    def _pair_table(self, t: dict[str, NDArray[Any]]) -> Tensor:
+        """Rows of the pair table, scaled: (B, Db) int16."""
+        m = multipliers(t["bigram.s"], 0, NORM_FRAC, BIGRAM_BITS)
+        limit = activation_limit(self.config.bigram_dim)
+        scaled = (t["bigram.q"] * m + (1 << 31)) >> 32
+        return self._tensor(np.clip(scaled, -limit, limit).astype(np.int16))
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+class Lanes:
+    """``n`` streams on the device; each may start anew at any step.
+
+    Rows of streams that nobody reads go on with whatever they find.
+    """
+
+    def __init__(self, engine: TorchEngine, n: int) -> None:
+        c, device = engine.config, engine.device
+        self.n, self._engine = n, engine
+        rows = -(-n // LANES) * LANES
+        groups, heads = c.n_kv_heads, c.d_head
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        self._row = torch.arange(rows, device=device)
+        self._previous = torch.full((rows,), BOS_ID, device=device)
+        self._position = zeros(rows)
+        self._last_id = zeros(rows)
+        self._last_embedding = zeros(rows, c.d_model, dtype=torch.int16)
+        self._keys, self._values = (
+            [zeros(rows, groups, w, heads, dtype=torch.int16) for w in c.windows] for _ in range(2)
+        )
+        self._inputs = zeros(2, rows)
+        """Symbols to code, or points to look up; and whether a stream starts anew."""
+        self._outputs = zeros(3, rows)
+        """Symbols, cum, freq."""
+        self._hidden = zeros(rows, c.d_model, dtype=torch.int16)
+        self._captured: dict[str, Callable[[], None]] = {}
+
+    def encode(
+        self, ids: NDArray[np.int32], restart: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Advance every stream over known symbols ``ids`` (t, n); ``restart`` (t, n) says
+        which of them are the first of a new stream.  Returns (cum, freq), (t, n) uint32.
+        """
+        t = ids.shape[0]
+        found = np.empty((2, t, self.n), np.uint32)
+        for at in range(0, t, ENCODED_STEPS):
+            part = slice(at, min(at + ENCODED_STEPS, t))
+            inputs = self._to_device(ids[part], None if restart is None else restart[part])
+            outputs = torch.empty(
+                (inputs.shape[0], 2, inputs.shape[2]), dtype=torch.int64, device=inputs.device
+            )
+            for i in range(inputs.shape[0]):
+                self._inputs.copy_(inputs[i])
+                self._run("encode", self._encode_step)
+                outputs[i].copy_(self._outputs[1:])
+            found[:, part] = outputs[:, :, : self.n].transpose(0, 1).cpu().numpy()
+        return found[0], found[1]
+
+    def decode(
+        self, points: NDArray[np.int64], restart: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Advance every stream by one symbol, the one whose interval holds ``points`` (n).
+
+        Returns symbols, cum and freq, (3, n).
+        """
+        inputs = self._to_device(points[None], None if restart is None else restart[None])
+        self._inputs.copy_(inputs[0])
+        self._run("decode", self._decode_step)
+        found: NDArray[np.int64] = self._outputs[:, : self.n].cpu().numpy()
+        return found
+
+    def take(self, symbols: NDArray[np.int32]) -> None:
+        """Set the symbols (n) that the streams had last."""
+        self._previous[: self.n] = torch.from_numpy(symbols.astype(np.int64)).to(self._row.device)
+
+    def weights(self) -> Tensor:
+        """Advance by the symbols last taken; the weights (n, V) of what follows them."""
+        self._inputs[1].zero_()
+        self._run("forward", self._forward)
+        return torch.cat([self._weights(rows) for rows in self._blocks()])[: self.n]
+
+    def _to_device(self, values: NDArray[Any], restart: NDArray[np.bool_] | None) -> Tensor:
+        """(t, 2, rows) int64 of values and flags (t, n)."""
+        inputs = np.zeros((values.shape[0], 2, self._row.numel()), np.int64)
+        inputs[:, 0, : self.n] = values
+        if restart is not None:
+            inputs[:, 1, : self.n] = restart
+        return torch.from_numpy(inputs).to(self._row.device)
+
+    def _run(self, name: str, step: Callable[[], None]) -> None:
+        """One step: as it is on the CPU, as a replayed graph on CUDA."""
+        if name not in self._captured:
+            self._captured[name] = step if self._row.device.type == "cpu" else self._capture(step)
+        self._captured[name]()
+
+    def _capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Run ``step`` until its kernels are loaded, record it, and put the state back."""
+        state = [self._previous, self._position, self._last_id, self._last_embedding]
+        state += [self._inputs, *self._keys, *self._values]
+        with torch.cuda.device(self._row.device):
+            kept = [tensor.clone() for tensor in state]
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    step()
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            for tensor, value in zip(state, kept, strict=True):
+                tensor.copy_(value)
+        return graph.replay
+
+    def _blocks(self) -> list[slice]:
+        rows = self._row.numel()
+        return [slice(at, min(at + HEAD_ROWS, rows)) for at in range(0, rows, HEAD_ROWS)]
+
+    def _encode_step(self) -> None:
+        self._forward()
+        for rows in self._blocks():
+            symbols = self._inputs[0, rows]
+            cum, freq = ops.Intervals(self._weights(rows)).of(symbols)
+            self._outputs[1, rows], self._outputs[2, rows] = cum, freq
+        self._previous.copy_(self._inputs[0])
+
+    def _decode_step(self) -> None:
+        self._forward()
+        for rows in self._blocks():
+            intervals = ops.Intervals(self._weights(rows))
+            symbols = intervals.at(self._inputs[0, rows])
+            cum, freq = intervals.of(symbols)
+            self._outputs[0, rows], self._outputs[1, rows], self._outputs[2, rows] = (
+                symbols, cum, freq,
+            )  # fmt: skip
+        self._previous.copy_(self._outputs[0])
+
+    def _weights(self, rows: slice) -> Tensor:
+        """(rows, V) int64, of the last step."""
+        e = self._engine
+        logits = e.head.scaled(self._hidden[rows])
+        return ops.symbol_weights(logits, e.cap_inverse, e.cap_scale, e.exp2)
+
+    def _forward(self) -> None:
+        """All layers over the symbols that the streams had last."""
+        e = self._engine
+        x0 = self._embed(e)
+        angles = (self._position[:, None] * e.phases) & 65535
+        cosine, sine = torch.take(e.cosine, angles), torch.take(e.cosine, (angles - 16384) & 65535)
+        x = x0
+        for i, layer in enumerate(e.layers):
+            x = (x * layer.mix_x).add_(x0 * layer.mix_x0).add_(1 << 31).bitwise_right_shift_(32)
+            x.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            o = self._attention(i, layer, ops.norm(x).to(torch.int16), cosine, sine)
+            x.add_(layer.wo.scaled(o)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            u = layer.up.scaled(ops.norm(x).to(torch.int16))
+            u = ops.leaky_square(u, layer.square_shift, e.hidden_limit).to(torch.int16)
+            x.add_(layer.down.scaled(u)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        self._hidden.copy_(ops.norm(x))
+        self._position.add_(1)
+
+    def _embed(self, e: TorchEngine) -> Tensor:
+        """x0 (rows, D) int64; new streams begin here."""
+        new = self._inputs[1] != 0
+        token = torch.where(new, BOS_ID, self._previous)
+        last_id = torch.where(new, 0, self._last_id)
+        self._position.masked_fill_(new, 0)
+        self._last_embedding.masked_fill_(new[:, None], 0)
+        y = e.embedded[token]
+        up = e.residual_shift
+        x0 = y.long()
+        x0 = x0 << up if up >= 0 else x0 >> -up
+        x0.add_(ops.scale_(self._last_embedding.long(), e.smear))
+        x0.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        if e.proj is not None:
+            pair = ((last_id * 40503 + token * 30011) & 0x7FFFFFFF) % e.pairs.shape[0]
+            x0.add_(e.proj.scaled(e.pairs[pair])).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        self._last_embedding.copy_(y)
+        self._last_id.copy_(token)
+        return x0
+
+    def _attention(self, i: int, layer: Layer, y: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """The outputs of all heads (rows, H K) int16."""
+        e, c = self._engine, self._engine.config
+        a = layer.qkv.scaled(y).view(-1, c.n_heads + 2 * c.n_kv_heads, c.d_head)
+        both = a[:, : c.n_heads + c.n_kv_heads].clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        both = ops.rotate(ops.norm(both), cosine, sine).to(torch.int16)
+        q = both[:, : c.n_heads].reshape(-1, c.n_kv_heads, c.n_heads // c.n_kv_heads, c.d_head)
+        keys, values = self._keys[i], self._values[i]
+        slot = self._position % layer.window
+        keys[self._row, :, slot] = both[:, c.n_heads :]
+        v = a[:, c.n_heads + c.n_kv_heads :].clamp_(-e.value_limit, e.value_limit)
+        values[self._row, :, slot] = v.to(torch.int16)
+        count = (self._position + 1).clamp_(max=layer.window)
+        o = torch.empty_like(q)
+        rows = max(1, ATTENTION_ITEMS // keys[0].numel())
+        for at in range(0, len(q), rows):
+            part = slice(at, at + rows)
+            o[part] = ops.attend(q[part], keys[part], values[part], count[part], layer.gain, e.exp2)
+        return o.view(-1, c.n_heads * c.d_head)
+
+
+class TorchSession:
+    """Lanes as the codec's sessions.  Satisfies ``codec.predictor.Session``."""
+
+    def __init__(self, engine: TorchEngine, n_streams: int) -> None:
+        self._lanes = engine.lanes(n_streams)
+        self._weights: Tensor | None = None
+        """Of the next symbol, if the streams have got that far."""
+
+    def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        cum, freq = np.empty(ids.shape, np.uint32), np.empty(ids.shape, np.uint32)
+        known = 0
+        if self._weights is not None and ids.shape[1] > 0:
+            first = torch.from_numpy(ids[:, 0].astype(np.int64)).to(self._weights.device)
+            interval = ops.Intervals(self._weights).of(first)
+            cum[:, 0], freq[:, 0] = (bound.cpu().numpy() for bound in interval)
+            self._lanes.take(ids[:, 0])
+            self._weights, known = None, 1
+        found = self._lanes.encode(ids[:, known:].T)
+        cum[:, known:], freq[:, known:] = found[0].T, found[1].T
+        return cum, freq
+
+    def weights(self, previous: NDArray[np.int32] | None) -> NDArray[np.uint32]:
+        if previous is not None:
+            if self._weights is None:  # known symbols, not seen by the state
+                self._lanes.weights()
+            self._lanes.take(previous)
+            self._weights = None
+        if self._weights is None:
+            self._weights = self._lanes.weights()
+        weights: NDArray[np.uint32] = self._weights.cpu().numpy().astype(np.uint32)
+        return weights
