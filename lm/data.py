@@ -1,8 +1,9 @@
 """Text to train on: reading corpora, mixing them, and writing their tokens.
 
 A corpus is a folder of ``.jsonl`` or ``.jsonl.zst`` files (a document a line, an object
-with "text" and perhaps "source") and ``.txt`` files (one document each).  What is
-taken of it, and how often, is a function of the files and a :class:`DataConfig`.
+with "text" and perhaps "source"), ``.parquet`` files with such columns, and ``.txt``
+files (one document each).  What is taken of it, and how often, is a function of the
+files and a :class:`DataConfig`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.errors import ConfigError, FormatError
+from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import DataConfig
 
@@ -34,7 +35,9 @@ SEPARATOR = "\n\n"
 MAX_WINDOW_BYTES = 1 << 27
 """Of zstd frames: 128 MiB, the limit of ``zstd -d``."""
 
-SUFFIXES = (".jsonl", ".jsonl.zst", ".txt")
+SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet", ".txt")
+
+_PARQUET_ROWS = 1024
 
 Log = Callable[[str], None]
 
@@ -82,8 +85,12 @@ def corpus_files(corpora: Path, config: DataConfig) -> list[CorpusFile]:
 def read_documents(path: Path) -> Iterator[Document]:
     """The documents of one file, in its order.
 
-    Raises :class:`FormatError`, with the line, for what is not a document.
+    Raises :class:`FormatError`, with the line, for what is not a document, and
+    :class:`MissingPackageError` for parquet without pyarrow.
     """
+    if path.suffix == ".parquet":
+        yield from _parquet_documents(path)
+        return
     if path.suffix == ".txt":
         yield Document(path.read_bytes().decode("utf-8", "surrogateescape"), path.stem)
         return
@@ -99,6 +106,32 @@ def read_documents(path: Path) -> Iterator[Document]:
             yield Document(text, source)
 
 
+def _parquet_documents(path: Path) -> Iterator[Document]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingPackageError(
+            f"{path}: parquet needs pyarrow: pip install 'pgolf-codec[data]'"
+        ) from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            there = set(file.schema_arrow.names)
+            if "text" not in there:
+                raise FormatError(f"{path}: there is no column text")
+            columns = ["text"] + ["source"] * ("source" in there)
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+                texts = batch.column("text").to_pylist()
+                sources = batch.column(len(columns) - 1).to_pylist()
+                for text, source in zip(texts, sources, strict=True):
+                    source = source if len(columns) == 2 else ""
+                    if not isinstance(text, str) or not isinstance(source, str):
+                        raise FormatError(f"{path}: text or source is not a string")
+                    yield Document(text, source)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
 def tokenizer_sample(corpora: Path, config: DataConfig) -> Iterator[str]:
     """Documents for the tokenizer, until every class has its ``sample_chars``."""
     rng = random.Random(config.sample_seed)
@@ -111,7 +144,7 @@ def tokenizer_sample(corpora: Path, config: DataConfig) -> Iterator[str]:
                 continue
             missing[index] -= len(document.text)
             # A surrogate that JSON let through is spelled as bytes, as in the tokens.
-            yield _utf8(document.text + SEPARATOR).decode("utf-8", "surrogateescape")
+            yield utf8(document.text + SEPARATOR).decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +198,7 @@ def tokenize_file(blob: bytes, file: CorpusFile, output: Path) -> Shard:
             index = file.classify(document.source)
             if index is None:
                 continue
-            data = _utf8(document.text + SEPARATOR)
+            data = utf8(document.text + SEPARATOR)
             ids = tokenizer.encode(data)
             sink.write(ids.astype("<u2").tobytes())
             classes.append(index)
@@ -261,7 +294,7 @@ def _lines(path: Path) -> Iterator[TextIO]:
             raise FormatError(f"{path}: {error}") from None
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     """UTF-8 of any string: bytes that were escaped come back, other surrogates are WTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")

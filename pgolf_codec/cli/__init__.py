@@ -36,6 +36,8 @@ class Verb(NamedTuple):
 
     summary: str
     module: str
+    has_subverbs: bool = False
+    """Its parser has subparsers, which can't have options among their positionals."""
 
 
 class UsageError(Exception):
@@ -102,7 +104,8 @@ def _run(arguments: list[str]) -> int:
     module = importlib.import_module(f"{__name__}.{verb.module}")
     function = name.replace("-", "_")
     getattr(module, f"{function}_options")(parser)
-    options = parser.parse_intermixed_args(arguments[1:])
+    parse = parser.parse_args if verb.has_subverbs else parser.parse_intermixed_args
+    options = parse(arguments[1:])
     options.verb = name
     try:
         status: int = getattr(module, f"run_{function}")(options)
@@ -146,6 +149,7 @@ VERBS = {
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
+    "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
 }
 """In the order that the help has."""
 _ALIASES = {

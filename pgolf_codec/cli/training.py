@@ -1,0 +1,136 @@
+"""data, submit and significance: what stands before and behind the training of a model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from pgolf_codec import files
+from pgolf_codec.cli import OK, UsageError
+from pgolf_codec.cli.options import positive
+
+VARIANTS = ("sp1024", "sp4096", "sp8192")
+"""The keys of :data:`pgolf_codec.lm.hub.VARIANTS`, which is not imported for a help text."""
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    fineweb = what.add_parser(
+        "fineweb",
+        help="download the challenge's token shards",
+        description="Download the challenge's token shards, resumed and checked. The default "
+        "of 80 training shards is 16 GB; a shard is 200 MB.",
+    )
+    fineweb.add_argument("--variant", choices=VARIANTS, default="sp1024")
+    fineweb.add_argument("--train-shards", type=int, default=80, metavar="N")
+    fineweb.add_argument("-o", "--output", type=Path, default=Path("data"), metavar="DIR")
+    fineweb.add_argument("--repository", metavar="OWNER/NAME", help="another dataset repository")
+    fineweb.add_argument("--dataset", metavar="NAME", help="another data set of its manifest")
+    fineweb.add_argument("--prefix", help="folder of manifest.json in the repository")
+    fineweb.add_argument("--revision", default="main")
+
+    build = what.add_parser(
+        "build",
+        help="make token shards of documents",
+        description="Make token shards of documents: .jsonl, .jsonl.zst and .parquet files with a "
+        "text (and perhaps a source) a document, .txt files of one document each.",
+    )
+    build.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
+    build.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    cut = build.add_mutually_exclusive_group(required=True)
+    cut.add_argument("--tokenizer", type=Path, metavar="MODEL", help="a SentencePiece model")
+    cut.add_argument(
+        "--vocab-size",
+        type=positive,
+        metavar="N",
+        help="train a lossless tokenizer: 1024, 4096, 8192 ...; 256 is the bytes",
+    )
+    build.add_argument(
+        "--lossless",
+        action="store_true",
+        help="of MODEL take the pieces, not the folding of white space and characters",
+    )
+    split = build.add_mutually_exclusive_group()
+    split.add_argument(
+        "--val-share", type=float, metavar="X", help="of the documents, by hash (default 0.01)"
+    )
+    split.add_argument("--val-documents", type=int, metavar="N", help="the first N documents")
+    split.add_argument("--val", type=Path, action="append", metavar="FILE", help="these documents")
+    build.add_argument(
+        "--keep-overlap",
+        action="store_true",
+        help="keep training documents that are in the validation split; training refuses them",
+    )
+    build.add_argument("--name", metavar="NAME", help="of the data set (default text)")
+    build.add_argument("--stem", help="of the shards' names (default fineweb)")
+    build.add_argument("--shard-tokens", type=positive, metavar="N", help="(default 100000000)")
+    build.add_argument("-j", "--workers", type=positive, default=os.cpu_count() or 1, metavar="N")
+
+    check = what.add_parser(
+        "check", help="check shards against their manifest, and the splits against each other"
+    )
+    check.add_argument("manifest", type=Path, metavar="MANIFEST")
+    check.add_argument("--dataset", metavar="NAME", help="if the manifest has several")
+
+
+def run_data(options: argparse.Namespace) -> int:
+    run = {"fineweb": _data_fineweb, "build": _data_build, "check": _data_check}[options.what]
+    return run(options)
+
+
+def _data_fineweb(options: argparse.Namespace) -> int:
+    from pgolf_codec.lm.hub import VARIANTS, Hub, download_variant
+
+    named = {"repository": options.repository, "dataset": options.dataset, "prefix": options.prefix}
+    source = dataclasses.replace(
+        VARIANTS[options.variant],
+        **{key: value for key, value in named.items() if value is not None},
+    )
+    hub = Hub(source=source, folder=options.output, revision=options.revision, report=_tell)
+    print(download_variant(hub, options.train_shards))
+    return OK
+
+
+def _data_build(options: argparse.Namespace) -> int:
+    from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
+    from pgolf_codec.lm.tokenizers import load_tokenizer
+
+    if options.lossless and options.tokenizer is None:
+        raise UsageError("--lossless goes with --tokenizer: a trained one is lossless")
+    named = {
+        key: getattr(options, key)
+        for key in ("name", "stem", "shard_tokens", "val_share", "val_documents")
+        if getattr(options, key) is not None
+    }
+    settings = DatasetOptions(
+        **named,
+        val_files=tuple(options.val or ()),
+        keep_overlap=options.keep_overlap,
+        workers=options.workers,
+    )
+    tokenizer = options.vocab_size
+    if options.tokenizer is not None:
+        with files.reading(options.tokenizer):
+            tokenizer = load_tokenizer(options.tokenizer, lossless=options.lossless)
+    print(build_dataset(options.inputs, options.output, tokenizer, settings, log=_tell))
+    return OK
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from pgolf_codec.lm.manifest import check_no_overlap, check_shards
+
+    n_bytes = check_shards(options.manifest, options.dataset)
+    n_compared = check_no_overlap(options.manifest, options.dataset)
+    print(f"{n_bytes:,} bytes of shards have the digests that the manifest states")
+    if n_compared is None:
+        print("the manifest states no hashes of documents: the splits can't be compared")
+    else:
+        print(f"none of {n_compared:,} training documents is a validation document")
+    return OK
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
