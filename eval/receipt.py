@@ -25,6 +25,12 @@ CLAIMS = {
 }
 """Name and meaning of every claim."""
 
+PREDICTOR_CLAIMS = CLAIMS | {
+    "claim_is_coded": "the coder wrote no more than the claimed bits, but for rounding",
+    "claim_divides_by_the_file": "the claimed score divides by no more bytes than there are",
+}
+"""Those of :class:`PredictorReceipt`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
@@ -101,13 +107,47 @@ class Receipt:
         ]
         if self.decoder_error:
             lines.append(("error", self.decoder_error))
-        report = [f"{label:<9} {text}" for label, text in lines]
+        report = [f"{label:<9} {text}" for label, text in [*lines, *self._more_lines()]]
         report += [
-            f"{'ok' if holds else 'FAILED':<9} {CLAIMS.get(name, name)}"
+            f"{'ok' if holds else 'FAILED':<9} {PREDICTOR_CLAIMS.get(name, name)}"
             for name, holds in self.claims.items()
         ]
         report.append("verified" if self.verified else "NOT VERIFIED")
         return "\n".join(report) + "\n"
+
+    def _more_lines(self) -> list[tuple[str, str]]:
+        return []
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictorReceipt(Receipt):
+    """A receipt of a foreign predictor, with its claim beside what was coded.
+
+    ``model_bytes`` is the size of every file that the decoding process opened;
+    ``coded_bits`` has the residual and the order in it.
+    """
+
+    claimed_bits: float
+    claimed_bytes: int
+    """The bytes by which its author divides."""
+    claimed_bpb: float | None
+    n_documents: int
+    n_symbols_coded: int
+    order_bytes: int
+    """For telling a decoder in which order documents come."""
+    residual_bytes: int
+    """For restoring what the predictor's tokens lose."""
+    isolation: str
+    """What kept its process from network, files and text."""
+
+    def _more_lines(self) -> list[tuple[str, str]]:
+        text = f"{self.claimed_bits / 8:.1f} bytes of {self.claimed_bytes}"
+        beside = f"{self.residual_bytes} bytes for what tokens lose, {self.order_bytes} for order"
+        return [
+            ("claimed", f"{text}{_bpb(self.claimed_bpb)}"),
+            ("beside", f"{beside}; {self.n_symbols_coded} symbols, {self.n_documents} documents"),
+            ("process", self.isolation),
+        ]
 
 
 _KINDS: dict[str, Any] = {

@@ -144,7 +144,7 @@ VERBS = {
     "decompress": Verb(f"write FILE for each FILE{SUFFIX}", "coding"),
     "test": Verb("decode and check archives, write nothing", "coding"),
     "list": Verb("tell what archives hold; needs no model", "reports"),
-    "verify": Verb("compress, decompress in another process, compare, give a receipt", "reports"),
+    "verify": Verb("compress, decompress in another process, compare, give a receipt", "referee"),
     "models": Verb("list the models that came with the package", "reports"),
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),

@@ -1,19 +1,17 @@
-"""list, verify and models: verbs that tell, and write nothing but a receipt."""
+"""list and models: verbs that tell, and write nothing."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, blame, complain
-from pgolf_codec.cli.options import add_model, add_talk, add_threads
-from pgolf_codec.errors import PgolfError, VerificationError
-from pgolf_codec.progress import Progress
+from pgolf_codec.cli.options import add_talk
+from pgolf_codec.errors import PgolfError
 
 if TYPE_CHECKING:
     from pgolf_codec.codec.inspection import ArchiveInfo
@@ -25,14 +23,6 @@ def list_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="an archive")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     add_talk(parser)
-
-
-def verify_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
-    add_model(parser)
-    add_threads(parser)
-    add_talk(parser)
-    parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
 
 
 def models_options(parser: argparse.ArgumentParser) -> None:
@@ -65,37 +55,6 @@ def run_list(options: argparse.Namespace) -> int:
             if options.verbose:
                 print(_frame_lines(info), end="")
     return status
-
-
-def run_verify(options: argparse.Namespace) -> int:
-    """Print the receipt, or write it; FAILED if a claim does not hold."""
-    from pgolf_codec.eval.verify import verify
-
-    (name,) = options.files
-    text: Path | bytes
-    if name == "-":
-        text = sys.stdin.buffer.read()
-        n_total = len(text)
-    else:
-        text = Path(name)
-        with files.reading(text):
-            n_total = text.stat().st_size
-    try:
-        with Progress(name, n_total, None if options.quiet else sys.stderr) as progress:
-            receipt = verify(
-                text, model=options.model, threads=options.threads, progress=progress.update
-            )
-    except VerificationError as error:
-        receipt = error.receipt
-        complain(f"{name}: {error}")
-    if options.json == "-":
-        print(receipt.to_json(), end="")
-    elif options.json is not None:
-        with files.replacing(Path(options.json), overwrite=True) as out:
-            out.write(receipt.to_json().encode())
-    if options.json != "-" and not options.quiet:
-        print(receipt.describe(), end="")
-    return OK if receipt.verified else FAILED
 
 
 def run_models(options: argparse.Namespace) -> int:

@@ -1,0 +1,137 @@
+"""verify and audit: whether a score is real, and if not, which rule is broken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgolf_codec import files
+from pgolf_codec.cli import FAILED, OK, UsageError, complain
+from pgolf_codec.cli.options import add_model, add_talk, add_threads, positive
+from pgolf_codec.errors import VerificationError
+from pgolf_codec.progress import Progress
+
+if TYPE_CHECKING:
+    from pgolf_codec.eval.foreign import Text
+    from pgolf_codec.eval.host import Limits
+    from pgolf_codec.eval.receipt import Receipt
+
+
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
+    add_model(parser)
+    add_threads(parser)
+    add_talk(parser)
+    parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
+    _add_predictor(parser, required=False)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Print the receipt, or write it; FAILED if a claim does not hold."""
+    (name,) = options.files
+    try:
+        receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
+    except VerificationError as error:
+        receipt = error.receipt
+        complain(f"{name}: {error}")
+    if options.json is not None:
+        _write(options.json, receipt.to_json())
+    if options.json != "-" and not options.quiet:
+        print(receipt.describe(), end="")
+    return OK if receipt.verified else FAILED
+
+
+def _add_predictor(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    group = parser.add_argument_group(
+        "a predictor of your own", "It runs in a process of its own; see docs/REFEREE.md."
+    )
+    group.add_argument(
+        "--predictor",
+        required=required,
+        metavar="SPEC",
+        help="package.module:factory or FILE.py:factory",
+    )
+    group.add_argument(
+        "--documents", action="store_true", help="TEXT is .jsonl or .jsonl.zst: a document a line"
+    )
+    group.add_argument(
+        "--claim", type=float, metavar="BPB", help="the score that is claimed for it"
+    )
+    group.add_argument(
+        "--seconds", type=positive, metavar="N", help="limit of each process (default: 600)"
+    )
+    group.add_argument(
+        "--memory", type=positive, metavar="MIB", help="limit of each process (default: 8192)"
+    )
+
+
+def _verify_model(options: argparse.Namespace) -> Receipt:
+    from pgolf_codec.eval.verify import verify
+
+    if options.documents or options.claim or options.seconds or options.memory:
+        raise UsageError("--documents, --claim, --seconds and --memory go with --predictor")
+    (name,) = options.files
+    text: Path | bytes
+    if name == "-":
+        text = sys.stdin.buffer.read()
+        n_total = len(text)
+    else:
+        text = Path(name)
+        with files.reading(text):
+            n_total = text.stat().st_size
+    with _progress(options, n_total) as progress:
+        return verify(text, model=options.model, threads=options.threads, progress=progress.update)
+
+
+def _verify_predictor(options: argparse.Namespace) -> Receipt:
+    from pgolf_codec.eval.foreign import verify_predictor
+
+    if options.model is not None or options.threads is not None:
+        raise UsageError("--model and --threads don't go with --predictor")
+    text = _text(options)
+    with _progress(options, len(text.data)) as progress:
+        return verify_predictor(
+            options.predictor,
+            text,
+            claimed_bpb=options.claim,
+            limits=_limits(options),
+            progress=progress.update,
+        )
+
+
+def _text(options: argparse.Namespace) -> Text:
+    from pgolf_codec.eval.foreign import Text
+
+    (name,) = options.files
+    if name == "-":
+        if options.documents:
+            raise UsageError("--documents needs a file")
+        return Text((sys.stdin.buffer.read(),))
+    with files.reading(Path(name)):
+        pass
+    return Text.read(Path(name), by_documents=options.documents)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    from pgolf_codec.eval.host import Limits
+
+    default = Limits()
+    return Limits(
+        seconds=options.seconds or default.seconds,
+        memory_bytes=(options.memory or 0) << 20 or default.memory_bytes,
+    )
+
+
+def _progress(options: argparse.Namespace, n_total: int) -> Progress:
+    (name,) = options.files
+    return Progress(name, n_total, None if options.quiet else sys.stderr)
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        print(text, end="")
+        return
+    with files.replacing(Path(path), overwrite=True) as out:
+        out.write(text.encode())
