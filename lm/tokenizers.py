@@ -187,4 +187,3 @@ def _processor(proto: bytes) -> Any:
         return SentencePieceProcessor(model_proto=proto)
     except (RuntimeError, OSError) as error:
         raise CorruptError(f"tokenizer: not a SentencePiece model: {error}") from None
-
