@@ -50,15 +50,12 @@ def encode(
     progress: Callable[[int], None] | None = None,
 ) -> EncodedFrame:
     """Code ``raw``, at least one byte; ``progress`` gets the bytes done, about."""
-    import zstandard
-
-    # The frame's header knows the size.
-    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=False)
-    best = EncodedFrame(Method.STORED, raw)
-    if len(packed := compressor.compress(raw)) < len(raw):
-        best = EncodedFrame(Method.ZSTD, packed)
-    if _is_hopeless(raw, model, len(best.payload)):
-        return best
+    best = encode_without_model(raw)
+    pieces = sample(raw)
+    if pieces:
+        bits = model_frame.sample_bits(pieces, model.tokenizer, model.predictor)
+        if is_hopeless(pieces, bits, raw, best):
+            return best
     ids = model.tokenizer.encode(raw)
 
     def in_bytes(done: int) -> None:
@@ -72,6 +69,22 @@ def encode(
         threads=threads,
         progress=in_bytes,
     )
+    return smaller(best, coded)
+
+
+def encode_without_model(raw: bytes) -> EncodedFrame:
+    """Stored, or zstd if that is smaller."""
+    import zstandard
+
+    # The frame's header knows the size.
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=False)
+    if len(packed := compressor.compress(raw)) < len(raw):
+        return EncodedFrame(Method.ZSTD, packed)
+    return EncodedFrame(Method.STORED, raw)
+
+
+def smaller(best: EncodedFrame, coded: model_frame.ModelPayload) -> EncodedFrame:
+    """What the model made, if it is smaller than the best before."""
     if len(coded.data) < len(best.payload):
         return EncodedFrame(Method.MODEL, coded.data, coded)
     return best
@@ -90,8 +103,7 @@ def decode(
 
     Raises :class:`CorruptError` (or ``TruncatedError``) and what ``get_model`` raises.
     """
-    if header.expected_check(index, payload) != header.check:
-        raise CorruptError("the check does not hold")
+    check_payload(header, index, payload)
     match header.method:
         case Method.STORED:
             raw = payload
@@ -101,32 +113,45 @@ def decode(
             raw = model_frame.decode(
                 payload, header.raw_bytes, get_model(), threads=threads, progress=progress
             )
+    check_raw(header, raw)
+    return raw
+
+
+def check_payload(header: FrameHeader, index: int, payload: bytes) -> None:
+    """Raise :class:`CorruptError` if this is not the payload of frame ``index``."""
+    if header.expected_check(index, payload) != header.check:
+        raise CorruptError("the check does not hold")
+
+
+def check_raw(header: FrameHeader, raw: bytes) -> None:
+    """Raise :class:`CorruptError` if these are not the bytes that were encoded."""
     if len(raw) != header.raw_bytes:
         raise CorruptError(f"{len(raw)} bytes instead of {header.raw_bytes}")
     if zlib.crc32(raw) != header.raw_check:
         raise CorruptError("the decoded bytes are not those that were encoded")
-    return raw
 
 
-def _is_hopeless(raw: bytes, model: Model, best_bytes: int) -> bool:
-    """Whether a sample says clearly that the model can't beat ``best_bytes``.
-
-    Equally spaced pieces are coded from an empty past, which costs the model more
-    than coding the whole would.  Their bits a byte, less two standard errors of the
-    mean (a frame may be half text, half not), must exceed 1.2 times those of the best
-    so far, or eight: that much storing takes.
-    """
+def sample(raw: bytes) -> list[bytes]:
+    """Equally spaced pieces by which :func:`is_hopeless` judges; none of a small frame."""
     least, most = _SAMPLE_PIECE_BYTES
     size = max(least, min(len(raw) // (16 * _SAMPLE_PIECES), most))
     if len(raw) < 8 * _SAMPLE_PIECES * size:
-        return False
+        return []
     starts = [(2 * i + 1) * len(raw) // (2 * _SAMPLE_PIECES) for i in range(_SAMPLE_PIECES)]
-    pieces = [raw[start : start + size] for start in starts]
-    bpb = [
-        bits / size for bits in model_frame.sample_bits(pieces, model.tokenizer, model.predictor)
-    ]
+    return [raw[start : start + size] for start in starts]
+
+
+def is_hopeless(pieces: list[bytes], bits: list[float], raw: bytes, best: EncodedFrame) -> bool:
+    """Whether the model's ``bits`` of the sample say clearly that it can't beat ``best``.
+
+    The pieces are coded from an empty past, which costs the model more than coding the
+    whole would.  Their bits a byte, less two standard errors of the mean (a frame may be
+    half text, half not), must exceed 1.2 times those of the best so far, or eight: that
+    much storing takes.
+    """
+    bpb = [n / len(piece) for n, piece in zip(bits, pieces, strict=True)]
     error = statistics.stdev(bpb) / math.sqrt(len(bpb))
-    limit = min(_HOPELESS * 8 * best_bytes / len(raw), 8.0)
+    limit = min(_HOPELESS * 8 * len(best.payload) / len(raw), 8.0)
     return statistics.fmean(bpb) - 2 * error > limit
 
 
