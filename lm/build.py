@@ -85,7 +85,8 @@ class Build:
         """Run every stage up to ``until`` that is not done.
 
         Raises :class:`ConfigError` or :class:`FormatError` for impossible recipes and
-        corpora, :class:`VerificationError` if the model does not give the held-out
+        corpora, :class:`OverlapError` if training documents are in the held-out text,
+        :class:`VerificationError` if the model does not give the held-out
         text back, and :class:`subprocess.CalledProcessError` if training fails.
         """
         stages = self.stages()
@@ -165,6 +166,7 @@ class Build:
             data,
             tokenizer,
             self.tokens / "train.bin",
+            held_out=(self.corpora / data.held_out).read_bytes(),
             workers=self.workers,
             log=log,
         )

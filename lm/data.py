@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError
+from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, OverlapError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import DataConfig
 
@@ -34,6 +34,9 @@ SEPARATOR = "\n\n"
 
 MAX_WINDOW_BYTES = 1 << 27
 """Of zstd frames: 128 MiB, the limit of ``zstd -d``."""
+
+MIN_OVERLAP_BYTES = 64
+"""Shorter documents may be in a held-out text by chance."""
 
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet", ".txt")
 
@@ -156,6 +159,8 @@ class Shard:
     n_ids: NDArray[np.int64]
     n_bytes: NDArray[np.int64]
     """UTF-8 bytes of text, the separator included."""
+    n_held_out: int
+    """Documents that are in the held-out text."""
 
 
 def write_training_tokens(
@@ -164,14 +169,17 @@ def write_training_tokens(
     tokenizer: Tokenizer,
     output: Path,
     *,
+    held_out: bytes = b"",
     workers: int = 1,
     log: Log,
 ) -> None:
     """Write the training text as uint16 little-endian ids, by ``workers`` processes.
 
-    Raises :class:`ConfigError` or :class:`FormatError` for impossible corpora.
+    Raises :class:`ConfigError` or :class:`FormatError` for impossible corpora, and
+    :class:`OverlapError` if documents of theirs are in the ``held_out`` text.
     """
     files = corpus_files(corpora, config)
+    folded = fold(held_out)
     with tempfile.TemporaryDirectory(prefix="shards-", dir=output.parent) as folder:
         shards = []
         jobs = [(file, Path(folder) / f"{i}.bin") for i, file in enumerate(files)]
@@ -180,33 +188,65 @@ def write_training_tokens(
         with ProcessPoolExecutor(workers, spawn) as pool:
             blob = tokenizer.to_bytes()
             for shard, (file, _) in zip(
-                pool.map(tokenize_file, [blob] * len(jobs), *zip(*jobs, strict=True)),
+                pool.map(
+                    tokenize_file,
+                    [blob] * len(jobs),
+                    [folded] * len(jobs),
+                    *zip(*jobs, strict=True),
+                ),
                 jobs,
                 strict=True,
             ):
                 log(f"{file.path.name}: {shard.n_bytes.sum():,} bytes, {shard.n_ids.sum():,} ids")
                 shards.append(shard)
+        if n_held_out := sum(shard.n_held_out for shard in shards):
+            raise OverlapError(
+                f"{corpora}: {n_held_out} training documents are in the held-out text "
+                f"{config.held_out}; a score on it says nothing"
+            )
         _write_mixture(shards, config, output, log)
 
 
-def tokenize_file(blob: bytes, file: CorpusFile, output: Path) -> Shard:
-    """Write the ids of a corpus file's documents one after the other."""
+def tokenize_file(blob: bytes, held_out: bytes, file: CorpusFile, output: Path) -> Shard:
+    """Write the ids of a corpus file's documents one after the other.
+
+    Documents that occur in ``held_out``, a folded text, are counted.
+    """
     tokenizer = Tokenizer.from_bytes(blob)
-    classes, n_ids, n_bytes = [], [], []
+    classes, n_ids, n_bytes, n_held_out = [], [], [], 0
     with output.open("wb") as sink:
         for document in read_documents(file.path):
             index = file.classify(document.source)
             if index is None:
                 continue
             data = utf8(document.text + SEPARATOR)
+            n_held_out += occurs(data, held_out)
             ids = tokenizer.encode(data)
             sink.write(ids.astype("<u2").tobytes())
             classes.append(index)
             n_ids.append(len(ids))
             n_bytes.append(len(data))
     return Shard(
-        output, np.array(classes, np.int16), np.array(n_ids, np.int64), np.array(n_bytes, np.int64)
+        output,
+        np.array(classes, np.int16),
+        np.array(n_ids, np.int64),
+        np.array(n_bytes, np.int64),
+        n_held_out,
     )
+
+
+def fold(text: bytes) -> bytes:
+    """Every run of ASCII white space as one blank, none at the ends."""
+    return b" ".join(text.split())
+
+
+def occurs(document: bytes, folded_text: bytes) -> bool:
+    """Whether a document of ``MIN_OVERLAP_BYTES`` or more is a part of a folded text."""
+    # A part of its beginning tells nearly always, and need not be folded with the rest.
+    start = fold(document[: 2 * MIN_OVERLAP_BYTES])[:MIN_OVERLAP_BYTES]
+    if len(start) < MIN_OVERLAP_BYTES or start not in folded_text:
+        return False
+    return fold(document) in folded_text
 
 
 def mixture(

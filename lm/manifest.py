@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import ConfigError, CorruptError, OverlapError
+from pgolf_codec.lm.data import fold
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("val", "train")
@@ -37,7 +38,7 @@ def document_hash(document: bytes) -> bytes:
     White space at the ends does not count either, so that a document is known again
     whichever way it was joined to others.
     """
-    return hashlib.sha256(b" ".join(document.split())).digest()[:HASH_BYTES]
+    return hashlib.sha256(fold(document)).digest()[:HASH_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

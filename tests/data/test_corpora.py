@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
-from pgolf_codec.errors import ConfigError, FormatError
+from pgolf_codec.errors import ConfigError, FormatError, OverlapError
 from pgolf_codec.lm.config import DataConfig
 from pgolf_codec.lm.data import (
     SEPARATOR,
@@ -209,3 +209,26 @@ def test_held_out_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "val.json").read_text()) == {"n_bytes": len(data)}
     with pytest.raises(ConfigError, match="less than 1024 tokens"):
         write_held_out_tokens(text, tokenizer, 1024, tmp_path)
+
+
+def test_training_documents_in_the_held_out_text_are_refused(
+    corpora: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    long = "A document that is long enough to be known again wherever it stands, and no other is."
+    lines = [json.dumps({"text": text}) + "\n" for text in [*WEB, f"{long}\n\nIts end."]]
+    (corpora / "web.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def write(held_out: str) -> None:
+        write_training_tokens(
+            corpora,
+            config(),
+            tokenizer,
+            tmp_path / "train.bin",
+            held_out=held_out.encode(),
+            log=lambda _: None,
+        )
+
+    write(f"{WEB[0]} {long} another end.")  # a short one, and the beginning of the long one
+    with pytest.raises(OverlapError, match=r"1 training documents .* held\.txt"):
+        write(f"Before it.\r\n{long}\r\n\r\nIts  end.\r\nBehind it.")
+    assert sorted(path.name for path in tmp_path.glob("*.bin")) == ["train.bin"]
