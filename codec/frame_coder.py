@@ -1,30 +1,23 @@
-"""Who codes frames: this processor one after another, or a device many at once.
+"""Who codes frames: here this processor, one after another.
 
 Frames are independent, so that a group of them may be coded in any order, side by side
-or on other machines; the bytes of each are the same whoever does it.
+(:mod:`pgolf_codec.codec.lane_coder`) or by several processes
+(:mod:`pgolf_codec.codec.sharding`); the bytes of each are the same whoever does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pgolf_codec.codec import frames, lanes, payload
-from pgolf_codec.codec.container import FrameHeader, Method
+from pgolf_codec.codec import frames
+from pgolf_codec.codec.container import FrameHeader
 from pgolf_codec.codec.frames import EncodedFrame
-from pgolf_codec.codec.lanes import Lanes, Schedule, Tick
 from pgolf_codec.codec.model import Model
-from pgolf_codec.codec.model_frame import ModelPayload, default_streams
-from pgolf_codec.codec.payload import CodedStream
-from pgolf_codec.errors import CorruptError, FormatError
+from pgolf_codec.errors import FormatError
 
 P = ParamSpec("P")
-T = TypeVar("T")
 R = TypeVar("R")
 
 Progress = Callable[[int], None]
@@ -99,155 +92,18 @@ class OneByOne:
             )
 
         parts = _parts(progress, (frame.header.raw_bytes for frame in coded))
-        return [_or_error(decode, f, part) for f, part in zip(coded, parts, strict=True)]
+        return [or_error(decode, f, part) for f, part in zip(coded, parts, strict=True)]
 
 
 ONE_BY_ONE = OneByOne()
 
 
-class Device(Protocol):
-    """Where models run in lanes."""
-
-    def max_lanes(self, model: Model) -> int: ...
-
-    def lanes(self, model: Model, n: int) -> Lanes:
-        """At least ``n`` of them; they may have been used before."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LaneCoder:
-    """All streams of a group of frames in lock step on a device."""
-
-    device: Device
-    group_bytes: int = 1 << 28
-
-    def encode(
-        self,
-        raws: Sequence[bytes],
-        model: Model,
-        *,
-        streams: int | None,
-        threads: int,
-        progress: Progress | None,
-    ) -> list[EncodedFrame]:
-        best = _each(frames.encode_without_model, raws, threads)
-        hopeful = self._hopeful(raws, best, model, threads)
-        ids = _each(model.tokenizer.encode, [raws[i] for i in hopeful], threads)
-        cuts = [
-            payload.cut(run, streams or default_streams(len(raws[i])))
-            for i, run in zip(hopeful, ids, strict=True)
-        ]
-        runs = [run for cut in cuts for run in cut]
-        tick = _tick(progress, sum(map(len, raws)), sum(run.size for run in runs))
-        coded = iter(self._encode(runs, model, tick))
-        for i, cut in zip(hopeful, cuts, strict=True):
-            best[i] = frames.smaller(best[i], _model_payload(cut, [next(coded) for _ in cut]))
-        return best
-
-    def decode(
-        self, coded: Sequence[CodedFrame], *, threads: int, progress: Progress | None
-    ) -> list[bytes | FormatError]:
-        by_model: dict[int, tuple[Model, list[int]]] = {}
-        found: dict[int, bytes | FormatError] = {}
-        for i, frame in enumerate(coded):
-            if frame.header.method is Method.MODEL:
-                model = frame.get_model()
-                by_model.setdefault(id(model), (model, []))[1].append(i)
-            else:
-                (found[i],) = ONE_BY_ONE.decode([frame], threads=1, progress=None)
-        for model, members in by_model.values():
-            raws = self._decode([coded[i] for i in members], model, progress)
-            found |= zip(members, raws, strict=True)
-        return [found[i] for i in range(len(coded))]
-
-    def _hopeful(
-        self, raws: Sequence[bytes], best: list[EncodedFrame], model: Model, threads: int
-    ) -> list[int]:
-        """The frames that the model is worth trying on."""
-        samples = [frames.sample(raw) for raw in raws]
-        runs = _each(model.tokenizer.encode, [p for sample in samples for p in sample], threads)
-        bits = iter([bits for _, bits in self._encode(runs, model, lambda _: None)])
-        return [
-            i
-            for i, sample in enumerate(samples)
-            if not sample
-            or not frames.is_hopeless(sample, [next(bits) for _ in sample], raws[i], best[i])
-        ]
-
-    def _encode(
-        self, runs: list[NDArray[np.int32]], model: Model, tick: Tick
-    ) -> list[tuple[bytes, float]]:
-        """(coded bytes, entropy in bits) of each run."""
-        if not runs:
-            return []
-        schedule, on = self._schedule([run.size for run in runs], model)
-        return lanes.encode(runs, on, schedule, tick)
-
-    def _decode(
-        self, coded: list[CodedFrame], model: Model, progress: Progress | None
-    ) -> list[bytes | FormatError]:
-        """Frames that this model coded."""
-        split = [_or_error(_streams, frame) for frame in coded]
-        streams = [s for one in split if not isinstance(one, FormatError) for s in one]
-        runs: Iterator[NDArray[np.int32] | None] = iter(())
-        if streams:
-            sizes = [stream.n_symbols for stream in streams]
-            tick = _tick(progress, sum(f.header.raw_bytes for f in coded), sum(sizes))
-            schedule, on = self._schedule(sizes, model)
-            runs = iter(lanes.decode(streams, on, schedule, tick))
-        return [
-            one
-            if isinstance(one, FormatError)
-            else _or_error(_raw, frame, [next(runs) for _ in one], model)
-            for frame, one in zip(coded, split, strict=True)
-        ]
-
-    def _schedule(self, sizes: list[int], model: Model) -> tuple[Schedule, Lanes]:
-        schedule = Schedule.of(sizes, self.device.max_lanes(model))
-        return schedule, self.device.lanes(model, schedule.n_lanes)
-
-
-def _model_payload(cut: list[NDArray[np.int32]], coded: list[tuple[bytes, float]]) -> ModelPayload:
-    n_tokens = sum(run.size for run in cut)
-    streams = [stream for stream, _ in coded]
-    return ModelPayload(
-        payload.join(n_tokens, streams),
-        n_tokens,
-        sum(bits for _, bits in coded),
-        8 * sum(map(len, streams)),
-    )
-
-
-def _streams(frame: CodedFrame) -> list[CodedStream]:
-    frames.check_payload(frame.header, frame.index, frame.payload)
-    return payload.split(frame.payload, frame.header.raw_bytes)
-
-
-def _raw(frame: CodedFrame, runs: list[NDArray[np.int32] | None], model: Model) -> bytes:
-    """The bytes of a frame's tokens, checked; a run that is damaged is None."""
-    sound = [run for run in runs if run is not None]
-    if len(sound) < len(runs):
-        raise CorruptError("a stream of coded tokens is damaged")
-    ids = np.concatenate(sound)
-    if model.tokenizer.n_bytes(ids) != frame.header.raw_bytes:
-        raise CorruptError("the tokens are not those of the claimed size")
-    raw = model.tokenizer.decode(ids)
-    frames.check_raw(frame.header, raw)
-    return raw
-
-
-def _or_error(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | FormatError:
+def or_error(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R | FormatError:
+    """What the function returns, or the :class:`FormatError` that it raises."""
     try:
         return function(*arguments, **named)
     except FormatError as error:
         return error
-
-
-def _each(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
-    """``function`` of each item, on so many threads."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
 
 
 def _parts(progress: Progress | None, sizes: Iterable[int]) -> Iterator[Progress | None]:
@@ -256,16 +112,3 @@ def _parts(progress: Progress | None, sizes: Iterable[int]) -> Iterator[Progress
     for size in sizes:
         yield None if progress is None else lambda done, start=start: progress(start + done)  # type: ignore[misc]
         start += size
-
-
-def _tick(progress: Progress | None, n_bytes: int, n_symbols: int) -> Tick:
-    """From symbols of lanes, also idle ones, to bytes of a group."""
-    done = 0
-
-    def tick(n: int) -> None:
-        nonlocal done
-        done += n
-        if progress is not None:
-            progress(min(n_bytes, n_bytes * done // n_symbols))
-
-    return tick

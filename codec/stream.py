@@ -7,6 +7,7 @@ Several archives one behind another read as one, as with xz and zstd.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -17,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from pgolf_codec.codec import frames
 from pgolf_codec.codec.container import (
     DIGEST_BYTES,
     FINGERPRINT_BYTES,
@@ -28,6 +28,8 @@ from pgolf_codec.codec.container import (
     Header,
     Method,
 )
+from pgolf_codec.codec.frame_coder import ONE_BY_ONE, CodedFrame, FrameCoder
+from pgolf_codec.codec.frames import EncodedFrame
 from pgolf_codec.codec.model import Model, ModelResolver
 from pgolf_codec.codec.model_frame import MAX_STREAMS
 from pgolf_codec.codec.source import BufferFile, Readable, Source
@@ -39,6 +41,7 @@ from pgolf_codec.errors import (
     ModelError,
     NotAnArchiveError,
     OutputLimitError,
+    PgolfError,
     UnsupportedVersionError,
     WrongModelError,
 )
@@ -107,6 +110,7 @@ class ArchiveWriter(io.BufferedIOBase):
         threads: int | None = None,
         streams: int | None = None,
         frame_bytes: int = DEFAULT_FRAME_BYTES,
+        coder: FrameCoder = ONE_BY_ONE,
         progress: Progress | None = None,
     ) -> None:
         """``sink`` stays open.  ``streams`` is a fixed number of streams a model frame.
@@ -130,8 +134,10 @@ class ArchiveWriter(io.BufferedIOBase):
         self._threads = threads or default_threads()
         self._streams = streams
         self._frame_bytes = frame_bytes
+        self._coder = coder
         self._progress = progress
         self._pending = bytearray()
+        self._group: list[bytes] = []  # full frames that wait for more
         self._frame_sizes: list[int] = []
         self._digest = hashlib.sha256()
         predictor = model.predictor
@@ -155,7 +161,9 @@ class ArchiveWriter(io.BufferedIOBase):
             self._pending += view[at : at + taken]
             at += taken
             if len(self._pending) == self._frame_bytes:
-                self._write_frame()
+                self._end_frame()
+                if len(self._group) * self._frame_bytes >= self._coder.group_bytes:
+                    self._write_group()
         return len(view)
 
     def close(self) -> None:
@@ -166,7 +174,9 @@ class ArchiveWriter(io.BufferedIOBase):
             return
         try:
             if self._pending:
-                self._write_frame()
+                self._end_frame()
+            if self._group:
+                self._write_group()
             footer = Footer(
                 self.stats.raw_bytes, self._frame_sizes, self._digest.digest()[:DIGEST_BYTES]
             )
@@ -205,25 +215,30 @@ class ArchiveWriter(io.BufferedIOBase):
         _write_all(self._sink, data)
         self.stats.file_bytes += len(data)
 
-    def _write_frame(self) -> None:
-        raw = bytes(self._pending)
+    def _end_frame(self) -> None:
+        self._group.append(bytes(self._pending))
+        self._pending.clear()
+
+    def _write_group(self) -> None:
         try:
-            self._put_frame(raw)
+            encoded = self._coder.encode(
+                self._group,
+                self._model,
+                streams=self._streams,
+                threads=self._threads,
+                progress=_shifted(self._progress, self.stats.raw_bytes),
+            )
+            for raw, frame in zip(self._group, encoded, strict=True):
+                self.put(raw, frame)
         except BaseException:
             self._failed = True  # part of a frame may be out: nothing more must follow it
             self.abort()
             raise
-        self._pending.clear()
+        self._group.clear()
 
-    def _put_frame(self, raw: bytes) -> None:
+    def put(self, raw: bytes, encoded: EncodedFrame) -> None:
+        """Write the next frame, which somebody has coded already."""
         stats = self.stats
-        encoded = frames.encode(
-            raw,
-            self._model,
-            streams=self._streams,
-            threads=self._threads,
-            progress=_shifted(self._progress, stats.raw_bytes),
-        )
         header = FrameHeader.of(len(self._frame_sizes), encoded.method, encoded.payload, raw)
         packed = header.pack(self._frame_bytes) + encoded.payload
         self._put(packed)
@@ -255,6 +270,7 @@ class ArchiveReader(io.BufferedIOBase):
         model: Model | ModelResolver,
         threads: int | None = None,
         max_output_bytes: int | None = None,
+        coder: FrameCoder = ONE_BY_ONE,
         progress: Progress | None = None,
         close_source: bool = False,
     ) -> None:
@@ -263,6 +279,7 @@ class ArchiveReader(io.BufferedIOBase):
         self._frames = _decoded_frames(
             Source(source),
             ModelChoice(model),
+            coder,
             threads=threads or default_threads(),
             max_output_bytes=max_output_bytes,
             progress=progress,
@@ -364,6 +381,7 @@ def open_archive(
     streams: int | None = None,
     frame_bytes: int = DEFAULT_FRAME_BYTES,
     max_output_bytes: int | None = None,
+    coder: FrameCoder = ONE_BY_ONE,
     progress: Progress | None = None,
 ) -> ArchiveReader | ArchiveWriter:
     """Open an archive by name, or on an open binary file, which then stays open.
@@ -380,6 +398,7 @@ def open_archive(
             model=model,
             threads=threads,
             max_output_bytes=max_output_bytes,
+            coder=coder,
             progress=progress,
             close_source=named,
         )
@@ -397,6 +416,7 @@ def open_archive(
             threads=threads,
             streams=streams,
             frame_bytes=frame_bytes,
+            coder=coder,
             progress=progress,
         )
         writer._owner = stack.pop_all()  # the writer leaves it, not this block
@@ -411,6 +431,7 @@ def compress_stream(
     threads: int | None = None,
     streams: int | None = None,
     frame_bytes: int = DEFAULT_FRAME_BYTES,
+    coder: FrameCoder = ONE_BY_ONE,
     progress: Progress | None = None,
 ) -> CompressionStats:
     """Compress all of ``source`` into ``sink``; tells where the bytes went."""
@@ -420,6 +441,7 @@ def compress_stream(
         threads=threads,
         streams=streams,
         frame_bytes=frame_bytes,
+        coder=coder,
         progress=progress,
     ) as writer:
         while block := source.read(frame_bytes):
@@ -434,6 +456,7 @@ def compress(
     threads: int | None = None,
     streams: int | None = None,
     frame_bytes: int = DEFAULT_FRAME_BYTES,
+    coder: FrameCoder = ONE_BY_ONE,
     progress: Progress | None = None,
 ) -> bytes:
     """One archive of ``data``: any contiguous or strided buffer, taken as its bytes."""
@@ -445,6 +468,7 @@ def compress(
         threads=threads,
         streams=streams,
         frame_bytes=frame_bytes,
+        coder=coder,
         progress=progress,
     ) as writer:
         writer.write(view)
@@ -457,6 +481,7 @@ def decompress(
     model: Model | ModelResolver,
     threads: int | None = None,
     max_output_bytes: int | None = None,
+    coder: FrameCoder = ONE_BY_ONE,
     progress: Progress | None = None,
 ) -> bytes:
     """The original of an archive, or of several in a row.
@@ -470,28 +495,34 @@ def decompress(
         model=model,
         threads=threads,
         max_output_bytes=max_output_bytes,
+        coder=coder,
         progress=progress,
     )
     return reader.read()
 
 
-def _decoded_frames(
-    source: Source,
-    models: ModelChoice,
-    *,
-    threads: int,
-    max_output_bytes: int | None,
-    progress: Progress | None,
-) -> Iterator[bytes]:
-    """The raw bytes of each frame of each archive."""
+@dataclass(frozen=True, slots=True)
+class _FrameRead:
+    """A frame that waits to be decoded."""
+
+    coded: CodedFrame
+    offset: int
+    frame_bytes: int
+
+    def located(self, error: FormatError) -> FormatError:
+        return located(error, self.coded.index, self.offset, self.frame_bytes)
+
+
+def _read(
+    source: Source, models: ModelChoice, max_output_bytes: int | None
+) -> Iterator[_FrameRead | Footer]:
+    """The frames of each archive, and behind them its footer."""
     total = 0
     first = True
     while first or not source.at_end():
         header = read_header(source, first)
         first = False
-        digest = hashlib.sha256()
         frame_sizes: list[int] = []
-        raw_bytes = 0
         short = False
         while True:
             start = source.offset
@@ -502,31 +533,72 @@ def _decoded_frames(
                     break
                 if short:
                     raise CorruptError("the frame before it is not full, so it was the last")
-                if max_output_bytes is not None and total + frame.raw_bytes > max_output_bytes:
+                total += frame.raw_bytes
+                if max_output_bytes is not None and total > max_output_bytes:
                     raise OutputLimitError(f"the output is larger than {max_output_bytes} bytes")
-                raw = frames.decode(
-                    frame,
-                    index,
-                    source.read(frame.payload_bytes),
-                    lambda header=header: models.get(header),  # type: ignore[misc]
-                    threads=threads,
-                    progress=_shifted(progress, total),
-                )
+                payload = source.read(frame.payload_bytes)
             except FormatError as error:
                 raise located(error, index, start, header.frame_bytes) from error
+            get_model = functools.partial(models.get, header)
+            coded = CodedFrame(frame, index, payload, get_model)
+            yield _FrameRead(coded, start, header.frame_bytes)
             short = frame.raw_bytes < header.frame_bytes
             frame_sizes.append(source.offset - start)
+        yield Footer.read(source.read, frame_sizes, header.frame_bytes)
+
+
+def _decoded_frames(
+    source: Source,
+    models: ModelChoice,
+    coder: FrameCoder,
+    *,
+    threads: int,
+    max_output_bytes: int | None,
+    progress: Progress | None,
+) -> Iterator[bytes]:
+    """The raw bytes of each frame of each archive, decoded in groups."""
+    items = _read(source, models, max_output_bytes)
+    digest, raw_bytes, total = hashlib.sha256(), 0, 0
+    failure: PgolfError | None = None
+    more = True
+    while more:
+        group: list[_FrameRead | Footer] = []
+        waiting = 0
+        while not group or 0 < waiting < coder.group_bytes:
+            try:
+                item = next(items, None)
+            except PgolfError as error:
+                failure, item = error, None  # what was read before it comes first
+            if item is None:
+                more = False
+                break
+            group.append(item)
+            waiting += item.coded.header.raw_bytes if isinstance(item, _FrameRead) else 0
+        coded = [item.coded for item in group if isinstance(item, _FrameRead)]
+        found = iter(coder.decode(coded, threads=threads, progress=_shifted(progress, total)))
+        for item in group:
+            if isinstance(item, Footer):
+                _check_footer(item, raw_bytes, digest.digest())
+                digest, raw_bytes = hashlib.sha256(), 0
+                continue
+            raw = next(found)
+            if isinstance(raw, FormatError):
+                raise item.located(raw) from raw
             digest.update(raw)
             raw_bytes += len(raw)
             total += len(raw)
             if progress is not None:
                 progress(total)
             yield raw
-        footer = Footer.read(source.read, frame_sizes, header.frame_bytes)
-        if footer.raw_bytes != raw_bytes:
-            raise CorruptError(f"{raw_bytes} bytes instead of the {footer.raw_bytes} of the footer")
-        if footer.digest != digest.digest()[:DIGEST_BYTES]:
-            raise CorruptError("the digest of the output is not that of the original")
+    if failure is not None:
+        raise failure
+
+
+def _check_footer(footer: Footer, raw_bytes: int, digest: bytes) -> None:
+    if footer.raw_bytes != raw_bytes:
+        raise CorruptError(f"{raw_bytes} bytes instead of the {footer.raw_bytes} of the footer")
+    if footer.digest != digest[:DIGEST_BYTES]:
+        raise CorruptError("the digest of the output is not that of the original")
 
 
 def read_header(source: Source, first: bool) -> Header:
