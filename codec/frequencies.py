@@ -12,9 +12,10 @@ the whole is exactly one.  All intermediate values stay below 2**63 for V <= 655
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pgolf_codec.codec.compiled import jit
 
 PRECISION = 24
 """Intervals are in units of 2**-PRECISION."""
@@ -23,13 +24,13 @@ TOTAL = 1 << PRECISION
 _BLOCK = 64
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def reciprocal(total: int, n_symbols: int) -> int:
     """R for weights that sum to ``total``."""
     return ((TOTAL - n_symbols) << SHIFT) // total
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     """(cum, freq) of one symbol of one distribution (V,)."""
     before = np.int64(0)
@@ -46,7 +47,7 @@ def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     return cum, symbol + 1 + ((after * r) >> SHIFT) - cum
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
     """(symbol, cum, freq) of the interval that holds ``point``, 0 <= point < 2**24.
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import jit
 from pgolf_codec.codec.frequencies import PRECISION, TOTAL, locate
 from pgolf_codec.errors import CorruptError
 
@@ -96,7 +96,7 @@ class Decoder:
             raise CorruptError("a stream of coded tokens does not end where it should")
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _encode(
     cum: NDArray[np.uint32], freq: NDArray[np.uint32], n_seal_bytes: int
 ) -> NDArray[np.uint32]:
@@ -141,7 +141,7 @@ def _encode(
     return words[: n_words + 1]
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _release(
     words: NDArray[np.uint32], n_words: int, n_held: int, held: np.uint64, carry: bool
 ) -> int:
@@ -151,7 +151,7 @@ def _release(
     return n_words + n_held
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _begin(
     words: NDArray[np.uint32],
     start: NDArray[np.int64],
@@ -164,7 +164,7 @@ def _begin(
             point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _next_word(
     words: NDArray[np.uint32],
     start: NDArray[np.int64],
@@ -178,7 +178,7 @@ def _next_word(
     return np.uint64(words[start[lane] + at]) if at < n_words[lane] else _ZERO
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _step(
     weights: NDArray[np.uint32],
     words: NDArray[np.uint32],

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.lm import kernels
-from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.attention import POSITIONS, Heads, Room, Strips, strip_slots
+from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.kernels import Buffers, Params, State
-from pgolf_codec.lm.simd import COLUMNS, pack
+from pgolf_codec.lm.products import pack, scratch_bytes
 from pgolf_codec.lm.tables import cosine_table
+from pgolf_codec.lm.tiles import COLUMNS
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
 ROWS = 128
@@ -23,6 +25,7 @@ ROWS = 128
 
 LOG2_E = 1.4426950408889634
 MATRIX_BITS, VECTOR_BITS = 31, 40
+_NO_U32 = np.empty((0, 0), np.uint32)
 
 
 class Engine:
@@ -31,7 +34,7 @@ class Engine:
     numerics_version = NUMERICS_VERSION
 
     def __init__(self, weights: IntegerWeights, fingerprint: bytes) -> None:
-        self.weights = weights
+        self.config = weights.config
         self.fingerprint = fingerprint
         self.n_symbols = weights.config.vocab_size
         self.params = make_params(weights)
@@ -44,21 +47,13 @@ class EngineSession:
     """The state of ``n_streams`` streams.  Satisfies ``codec.predictor.Session``."""
 
     def __init__(self, engine: Engine, n_streams: int) -> None:
-        c, self._params = engine.weights.config, engine.params
-        slots = int(sum(self._params.slots))
-        padded = -(-c.d_head // COLUMNS) * COLUMNS
-        self._state = State(
-            position=np.zeros(n_streams, np.int64),
-            last_id=np.zeros(n_streams, np.int32),
-            last_embedding=np.zeros((n_streams, c.d_model), np.int16),
-            keys=np.zeros((n_streams, c.n_kv_heads, slots * c.d_head), np.int16),
-            values=np.zeros((n_streams, c.n_kv_heads, slots * padded), np.int16),
-            n_slots=slots,
-        )
-        self._buffers = make_buffers(engine, max(ROWS, n_streams))
+        c, self._params = engine.config, engine.params
+        self._state = make_state(c, n_streams)
+        self._buffers = make_buffers(c, max(ROWS, n_streams))
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
+        self._no_targets = np.empty((n_streams, 0), np.int32)
 
     def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         n, t = ids.shape
@@ -67,17 +62,15 @@ class EngineSession:
         if self._ahead and t > 0:
             for i in range(n):
                 cum[i, 0], freq[i, 0] = interval(self._weights[i], ids[i, 0])
-        length = max(1, ROWS // n)
-        for start in range(int(self._ahead), t, length):
-            block = slice(start, min(start + length, t))
-            block_cum, block_freq = np.empty_like(cum[:, block]), np.empty_like(freq[:, block])
-            kernels.score(
-                self._params, self._state,
-                np.ascontiguousarray(inputs[:, block]),
-                np.ascontiguousarray(inputs[:, block.start + 1 : block.stop + 1]),
-                self._buffers, block_cum, block_freq,
-            )  # fmt: skip
-            cum[:, block], freq[:, block] = block_cum, block_freq
+        for lane in range(n):  # one after the other: a lane's keys and values stay in the cache
+            for start in range(int(self._ahead), t, ROWS):
+                stop = min(start + ROWS, t)
+                one = slice(lane, lane + 1)
+                kernels.advance(
+                    self._params, self._state, lane, inputs[one, start:stop],
+                    inputs[one, start + 1 : stop + 1], self._buffers, cum[one, start:stop],
+                    freq[one, start:stop], _NO_U32,
+                )  # fmt: skip
         self._pending = inputs[:, -1:].copy()
         self._ahead = self._ahead and t == 0
         return cum, freq
@@ -93,25 +86,27 @@ class EngineSession:
         return self._weights
 
     def _step(self) -> None:
-        kernels.step(self._params, self._state, self._pending, self._buffers, self._weights)
+        kernels.advance(
+            self._params, self._state, 0, self._pending, self._no_targets, self._buffers,
+            _NO_U32, _NO_U32, self._weights,
+        )  # fmt: skip
         self._ahead = True
+
+
+def _padded(n: int) -> int:
+    return -(-n // COLUMNS) * COLUMNS
 
 
 def make_params(w: IntegerWeights) -> Params:
     c, t = w.config, w.tensors
     residual = int(t["residual_frac"][0])
     norm = kernels.NORM_FRAC
-    limits = {
-        "value": activation_limit(c.n_heads * c.d_head),
-        "hidden": activation_limit(c.d_hidden),
-        "bigram": activation_limit(c.bigram_dim) if c.bigram_dim else 0,
-    }
 
-    def matrix_m(name: str, frac_in: int, frac_out: int) -> NDArray[np.int64]:
+    def matrix_m(name: str, frac_in: int, frac_out: int) -> NDArray[np.int32]:
         m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
-        return np.pad(m, (0, -m.size % COLUMNS))
+        return np.pad(m, (0, -m.size % COLUMNS)).astype(np.int32)
 
-    def per_layer(name: str) -> NDArray[np.int16]:
+    def per_layer(name: str) -> NDArray[np.int8]:
         return np.stack([pack(t[f"blocks.{i}.{name}.q"]) for i in range(c.n_layers)])
 
     qkv_m, wo_m, up_m, down_m, mix_m, gain = [], [], [], [], [], []
@@ -130,15 +125,23 @@ def make_params(w: IntegerWeights) -> Params:
         mix_m.append(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
         gain.append(t[f"{name}.gain"].astype(np.int64))
     bigram = c.bigram_buckets > 0
-    slots = [-(-window // COLUMNS) * COLUMNS for window in c.windows]
+    slots = [strip_slots(window) for window in c.windows]
     return Params(
-        n_heads=c.n_heads,
-        n_kv_heads=c.n_kv_heads,
-        d_head=c.d_head,
-        vocab_size=c.vocab_size,
-        value_limit=limits["value"],
-        hidden_limit=limits["hidden"],
-        bigram_limit=limits["bigram"],
+        heads=Heads(
+            n_heads=c.n_heads,
+            n_kv_heads=c.n_kv_heads,
+            d_head=c.d_head,
+            value_limit=activation_limit(c.n_heads * c.d_head),
+            gain=np.stack(gain),
+            qkv_m=np.stack(qkv_m),
+            windows=np.array(c.windows, np.int64),
+            slots=np.array(slots, np.int64),
+            first_slot=np.cumsum([0, *slots[:-1]]).astype(np.int64),
+            phases=t["rope_phases"].astype(np.int64),
+            cosine=cosine_table(),
+        ),
+        hidden_limit=activation_limit(c.d_hidden),
+        bigram_limit=activation_limit(c.bigram_dim) if bigram else 0,
         residual_frac=residual,
         embedding=t["embedding.q"],
         head=pack(t["embedding.q"]),
@@ -149,11 +152,9 @@ def make_params(w: IntegerWeights) -> Params:
         if bigram
         else np.zeros(0, np.int64),
         proj=pack(t["bigram_proj.q"] if bigram else np.zeros((0, 2), np.int8)),
-        proj_m=matrix_m("bigram_proj", norm, residual) if bigram else np.zeros(0, np.int64),
+        proj_m=matrix_m("bigram_proj", norm, residual) if bigram else np.zeros(0, np.int32),
         mix_m=np.stack(mix_m),
         qkv=per_layer("qkv"),
-        qkv_m=np.stack(qkv_m),
-        gain=np.stack(gain),
         wo=per_layer("wo"),
         wo_m=np.stack(wo_m),
         up=per_layer("up"),
@@ -161,40 +162,51 @@ def make_params(w: IntegerWeights) -> Params:
         down=per_layer("down"),
         down_m=np.stack(down_m),
         square_shift=t["square_shift"].astype(np.int64),
-        windows=np.array(c.windows, np.int64),
-        slots=np.array(slots, np.int64),
-        ring_start=np.cumsum([0, *slots[:-1]]).astype(np.int64),
-        phases=t["rope_phases"].astype(np.int64),
-        cosine=cosine_table(),
         cap=np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32),
     )
 
 
-def make_buffers(engine: Engine, rows: int) -> Buffers:
-    c = engine.weights.config
+def make_state(c: ModelConfig, n_streams: int) -> State:
+    """Of streams that have seen nothing."""
+    slots = sum(strip_slots(window) for window in c.windows)
+    return State(
+        position=np.zeros(n_streams, np.int64),
+        last_id=np.zeros(n_streams, np.int32),
+        last_embedding=np.zeros((n_streams, c.d_model), np.int16),
+        strips=Strips(
+            keys=np.zeros((n_streams, c.n_kv_heads, slots * c.d_head), np.int16),
+            values=np.zeros((n_streams, c.n_kv_heads, slots * _padded(c.d_head)), np.int16),
+            origin=np.zeros((n_streams, c.n_layers), np.int64),
+        ),
+    )
 
-    def padded(n: int) -> int:
-        return -(-n // COLUMNS) * COLUMNS
 
-    q, kv = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
-    share, longest = c.n_heads // c.n_kv_heads, padded(max(c.windows))
+def make_buffers(c: ModelConfig, rows: int) -> Buffers:
+    q, kv, share = c.n_heads * c.d_head, c.n_kv_heads * c.d_head, c.n_heads // c.n_kv_heads
+    seen, longest = POSITIONS * share, strip_slots(max(c.windows))
+    inner = max(c.d_model, c.d_hidden, q, c.bigram_dim)
     return Buffers(
+        room=Room(
+            cos=np.empty((rows, c.rope_dims // 2), np.int32),
+            sin=np.empty((rows, c.rope_dims // 2), np.int32),
+            head=np.empty(c.d_head, np.int32),
+            key=np.empty(c.d_head, np.int16),
+            q=np.empty((seen, c.d_head), np.int16),
+            scores=np.empty((seen, longest), np.int32),
+            shares=np.empty((seen, longest), np.int16),
+            sums=np.empty((seen, _padded(c.d_head)), np.int32),
+            totals=np.empty(seen, np.int64),
+            attended=np.empty((rows, q), np.int16),
+        ),
         x0=np.empty((rows, c.d_model), np.int32),
         x=np.empty((rows, c.d_model), np.int32),
         y=np.empty((rows, c.d_model), np.int16),
         bigram=np.empty((rows, c.bigram_dim), np.int16),
-        acc_d=np.empty((rows, padded(c.d_model)), np.int32),
-        acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
-        acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
-        q=np.empty((share, c.d_head), np.int16),
-        key=np.empty(c.d_head, np.int16),
-        attended=np.empty((rows, q), np.int16),
+        acc_d=np.empty((rows, _padded(c.d_model)), np.int32),
+        acc_qkv=np.empty((rows, _padded(q + 2 * kv)), np.int32),
+        acc_up=np.empty((rows, _padded(c.d_hidden)), np.int32),
         hidden=np.empty((rows, c.d_hidden), np.int16),
-        head_row=np.empty(c.d_head, np.int32),
-        scores=np.empty((share, longest), np.int32),
-        shares=np.empty((share, longest), np.int16),
-        sums=np.empty((share, padded(c.d_head)), np.int32),
-        totals=np.empty(share, np.int64),
-        logits=np.empty((kernels.HEAD_ROWS, padded(c.vocab_size)), np.int32),
+        logits=np.empty((kernels.HEAD_ROWS, _padded(c.vocab_size)), np.int32),
         weights=np.empty(c.vocab_size, np.uint32),
+        scratch=np.empty(scratch_bytes(rows, inner), np.int8),
     )

@@ -1,7 +1,6 @@
 """Hashes of everything that may not depend on the machine; ``python environments.py`` prints them.
 
-With the argument ``portable`` the kernels are built as they are where there is no
-x86-64, and with ``products`` only the matrix products are run.
+With the argument ``products`` only the matrix products are run.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ def digest(*arrays: NDArray[Any]) -> str:
 
 
 def worst_products() -> dict[str, bool]:
-    """Whether :mod:`simd` agrees with 64-bit sums where 32 bits just hold them."""
-    from pgolf_codec.lm import simd
+    """Whether :mod:`products` agrees with 64-bit sums where 32 bits just hold them."""
+    from pgolf_codec.lm.products import matmul, pack, product, scratch_bytes
     from pgolf_codec.lm.weights import activation_limit
 
     rng = np.random.default_rng(1)
@@ -33,7 +32,7 @@ def worst_products() -> dict[str, bool]:
     for k, n in ((2, 33), (6, 24), (30, 100), (42, 31), (516, 64), (520, 5), (8192, 40)):
         for kind in ("one sign", "mixed signs", "random"):
             limit = activation_limit(k)
-            rows = 13
+            rows = 45
             w = np.full((n, k), 127, np.int8)
             x = np.full((rows, k), limit, np.int16)
             if kind == "mixed signs":  # sums of either sign at their limits, and of zero
@@ -44,10 +43,10 @@ def worst_products() -> dict[str, bool]:
             elif kind == "random":
                 w = rng.integers(-127, 128, (n, k), np.int8)
                 x = rng.integers(-limit, limit + 1, (rows, k), np.int16)
-            packed = simd.pack(w)
-            for n_rows in (rows, 8, 3, 1):
-                out = np.full((rows, packed.shape[0] * simd.COLUMNS), 77, np.int32)
-                simd.matmul(x, packed, out, n_rows)
+            packed, scratch = pack(w), np.full(scratch_bytes(rows, k), 99, np.int8)
+            for n_rows in (rows, 33, 16, 8, 3, 1):
+                out = np.full((rows, packed.shape[0] * 32), 77, np.int32)
+                matmul(x, packed, out, n_rows, scratch)
                 exact = x[:n_rows].astype(np.int64) @ w.T.astype(np.int64)
                 right[f"matmul {k} {n} {kind} {n_rows}"] = bool(
                     np.array_equal(out[:n_rows, :n], exact)
@@ -64,7 +63,7 @@ def worst_products() -> dict[str, bool]:
             flat = np.concatenate((np.full(50, 9, np.int16), packed.reshape(-1)))
             for n_rows in (1, 2, 3):
                 out = np.full((3, 128), 77, np.int32)
-                simd.product(x, n_rows, flat, 50, 32 * k, k // 2, 3, out)
+                product(x, n_rows, flat, 50, 32 * k, k // 2, 3, out)
                 exact = x[:n_rows].astype(np.int64) @ w.T.astype(np.int64)
                 right[f"product {k} {sign} {n_rows}"] = bool(
                     np.array_equal(out[:n_rows, :70], exact)
@@ -75,7 +74,7 @@ def worst_products() -> dict[str, bool]:
 
 
 def _pack16(w: NDArray[np.int16]) -> NDArray[np.int16]:
-    """As :func:`simd.pack`, for int16."""
+    """Of int16, as for keys and values."""
     n, k = w.shape
     padded = np.zeros((-(-n // 32) * 32, k), np.int16)
     padded[:n] = w
@@ -114,25 +113,12 @@ def model_hashes() -> dict[str, str]:
     return hashes
 
 
-def build_portably() -> None:
-    """Before anything is compiled: the tiles of a machine that has no x86-64."""
-    from pgolf_codec.lm import simd
-
-    simd._ROWS, portable = simd._PORTABLE.rows, simd._PORTABLE
-    simd._tile_many, simd._tile_two, simd._tile_one = (
-        simd._tile(rows, portable) for rows in (portable.rows, 2, 1)
-    )
-    simd.ISA = portable
-
-
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
-    if "portable" in sys.argv:
-        build_portably()
-    from pgolf_codec.lm import simd
+    from pgolf_codec.codec.machine import instruction_set
 
     hashes = {} if "products" in sys.argv else model_hashes()
-    print(json.dumps({"isa": simd.ISA.name, "products": worst_products(), "hashes": hashes}))
+    print(json.dumps({"isa": instruction_set(), "products": worst_products(), "hashes": hashes}))
 
 
 if __name__ == "__main__":

@@ -21,17 +21,16 @@ from environments import (
     model_hashes,
     worst_products,
 )
-from llvmlite import binding
 from tiny_model import prose_ids
 
 from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.codec.machine import SETS, instruction_set
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm.engine import Engine
 
 SCRIPT = Path(__file__).with_name("environments.py")
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
-HAS_AVX2 = IS_X86 and bool(binding.get_host_cpu_features().get("avx2"))
 
 # Name: what the kernels should be built with, the environment, the arguments.
 ENVIRONMENTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
@@ -41,19 +40,21 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         [],
     ),
     "haswell": ("avx2", {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}, []),
-    "portable": ("portable", {}, ["portable", "products"]),
+    "avx512vnni": ("avx512vnni", {"PGOLF_CODEC_ISA": "avx512vnni"}, ["products"]),
+    "portable": ("portable", {"PGOLF_CODEC_ISA": "portable"}, ["products"]),
 }
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each environment found, in processes that run side by side."""
-    names = [name for name in ENVIRONMENTS if name != "haswell" or HAS_AVX2]
+    have = SETS.index(instruction_set())
+    names = [n for n, (isa, *_) in ENVIRONMENTS.items() if SETS.index(isa) <= have]
 
     def run(name: str) -> dict[str, Any]:
         _, variables, arguments = ENVIRONMENTS[name]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_CPU_")}
-        environment |= variables | {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp(name))}
+        environment |= variables | {"PGOLF_CODEC_CACHE": str(tmp_path_factory.mktemp(name))}
         done = subprocess.run(
             [sys.executable, str(SCRIPT), *arguments],
             env=environment,
@@ -80,7 +81,7 @@ def test_other_machines(
     name: str, here: dict[str, str], elsewhere: dict[str, dict[str, Any]]
 ) -> None:
     if name not in elsewhere:
-        pytest.skip("this processor lacks AVX2")
+        pytest.skip("this processor can't")
     isa, _, arguments = ENVIRONMENTS[name]
     found = elsewhere[name]
     assert found["isa"] == isa
@@ -196,7 +197,7 @@ def test_intervals_are_sound(any_engine: Engine, tokenizer: Tokenizer) -> None:
 
 def test_what_is_beyond_a_window_is_forgotten(engine: Engine, tokenizer: Tokenizer) -> None:
     """Three layers reach back 45 + 32 + 7 positions, and the smear and pairs two more."""
-    reach = sum(engine.weights.config.windows) - 3 + 2
+    reach = sum(engine.config.windows) - 3 + 2
     ids = prose_ids(tokenizer, 2, 200)
     ids[1] = ids[0]
     ids[1, : 199 - reach] = 300

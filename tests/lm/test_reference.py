@@ -38,6 +38,7 @@ def compare(weights: IntegerWeights, tokenizer: Tokenizer, length: int, start: i
                 ring[layer] = [[zeros] * window for _ in ring[layer]]
         stream.t = start
         session._state.position[:] = start
+        session._state.strips.origin[:] = (start - max(weights.config.windows)) // 32 * 32
     previous: int | None = None
     for symbol in prose_ids(tokenizer, 1, length)[0].tolist():
         expected = stream.weights(previous)

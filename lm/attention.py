@@ -1,0 +1,222 @@
+"""Attention of the integer graph (docs/NUMERICS.md, "A layer", 2 to 4).
+
+A layer's keys and values lie in a *strip*: slot = position - origin.  When it is full,
+the window's last slots move to its start.  So the slots that a query sees are always
+contiguous, and several positions of one stream are attended to by one product.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.compiled import inner
+from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, exponentials, normalize, scaled
+from pgolf_codec.lm.products import product
+from pgolf_codec.lm.tiles import COLUMNS
+
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+POSITIONS = 16
+"""Of a stream that are attended to at once."""
+
+
+class Heads(NamedTuple):
+    """What attention needs to know of a model."""
+
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    value_limit: int
+    gain: I64  # (L, H)
+    qkv_m: I32  # (L, padded)
+    windows: I64  # (L)
+    slots: I64  # (L): length of the strip, a multiple of 32
+    first_slot: I64  # (L): where a layer's strip starts
+    phases: I64  # (R / 2)
+    cosine: I32
+
+
+class Strips(NamedTuple):
+    """Keys and values of n streams; K' is K padded to a multiple of 32."""
+
+    keys: I16  # (n, G, slots * K): (slot block, K / 2, 32, 2) a layer, for products over K
+    values: I16  # (n, G, slots * K'): (K block, slots / 2, 32, 2) a layer, for products over slots
+    origin: I64  # (n, L): position of the first slot, a multiple of 32
+
+
+class Room(NamedTuple):
+    """Scratch."""
+
+    cos: I32  # (rows, R / 2)
+    sin: I32
+    head: I32  # (K)
+    key: I16  # (K)
+    q: I16  # (POSITIONS * H / G, K)
+    scores: I32  # (POSITIONS * H / G, most slots)
+    shares: I16  # (POSITIONS * H / G, most slots)
+    sums: I32  # (POSITIONS * H / G, K')
+    totals: I64  # (POSITIONS * H / G)
+    attended: I16  # (rows, H * K)
+
+
+def strip_slots(window: int) -> int:
+    """Length of the strip of a layer with this window."""
+
+    def padded(n: int) -> int:
+        return -(-n // COLUMNS) * COLUMNS
+
+    return padded(window + COLUMNS + POSITIONS) + padded(max(window // 4, 64))
+
+
+@inner
+def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
+    for i in range(h.phases.size):
+        angle = (position * h.phases[i]) & 65535
+        cos[i] = h.cosine[angle]
+        sin[i] = h.cosine[(angle - 16384) & 65535]
+
+
+@inner
+def _rotated(acc: I32, m: I32, cos: I32, sin: I32, tmp: I32, out: I16) -> None:
+    """Scale, normalise and rotate one head's query or key."""
+    for c in range(tmp.size):
+        v = scaled(acc[c], m[c])
+        tmp[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
+    normalize(tmp, out)
+    half = cos.size
+    first, second = out[:half], out[half : 2 * half]
+    for i in range(half):
+        u, w = np.int32(first[i]), np.int32(second[i])
+        # below 2**15.5 * 2**14 after rotation: no overflow
+        first[i] = np.int16(np.int32(u * cos[i] - w * sin[i] + 8192) >> np.int32(14))
+        second[i] = np.int16(np.int32(u * sin[i] + w * cos[i] + 8192) >> np.int32(14))
+
+
+@inner
+def _store_key(strip: I16, start: int, slot: int, key: I16) -> None:
+    at = start + (slot >> 5) * (32 * key.size) + (slot & 31) * 2
+    for c in range(0, key.size, 2):
+        strip[at] = key[c]
+        strip[at + 1] = key[c + 1]
+        at += 64
+
+
+@inner
+def _store_value(
+    strip: I16, start: int, slots: int, slot: int, acc: I32, m: I32, limit: int
+) -> None:
+    start += (slot >> 1) * 64 + (slot & 1)
+    for c in range(acc.size):
+        v = min(max(scaled(acc[c], m[c]), -limit), limit)
+        strip[start + (c >> 5) * (32 * slots) + (c & 31) * 2] = np.int16(v)
+
+
+@inner
+def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> None:
+    """See to it that the strip has slots for POSITIONS positions from ``position`` on."""
+    slots, origin = h.slots[layer], s.origin[lane, layer]
+    if position + POSITIONS <= origin + slots:
+        return
+    start = max(0, position - h.windows[layer] + 1) // COLUMNS * COLUMNS
+    by, used = start - origin, (position - start + COLUMNS - 1) // COLUMNS * COLUMNS
+    s.origin[lane, layer] = start
+    for g in range(h.n_kv_heads):
+        keys = s.keys[lane, g, h.first_slot[layer] * h.d_head :]
+        for i in range(used * h.d_head):
+            keys[i] = keys[i + by * h.d_head]
+        padded = s.values.shape[2] // (s.keys.shape[2] // h.d_head)
+        for block in range(padded // COLUMNS):
+            at = h.first_slot[layer] * padded + block * COLUMNS * slots
+            values = s.values[lane, g, at : at + COLUMNS * slots]
+            for i in range(used * COLUMNS):
+                values[i] = values[i + by * COLUMNS]
+
+
+@inner
+def _softmax(z: I32, gain: int, out: I16) -> int:
+    """``out`` proportional to exp of the scores z, sum about 2**15, returned."""
+    best, narrow = np.int32(-(1 << 31)), np.int32(gain)
+    for j in range(z.size):
+        v = np.int32((np.int64(z[j]) * np.int64(narrow) + (1 << 27)) >> 28)
+        z[j] = v
+        best = max(best, v)
+    # One weight is 2**16, so that unit < 2**15 and w * unit < 2**31.
+    unit = np.int32((np.int64(32767) << 16) // exponentials(z, best, 14))
+    total = np.int32(0)
+    for j in range(z.size):
+        share = np.int32(np.uint32(z[j] * unit + 32768) >> np.uint32(16))
+        out[j] = np.int16(share)
+        total = np.int32(total + share)
+    return int(total)
+
+
+@inner
+def attend(
+    h: Heads, s: Strips, layer: int, lane: int, position: int, first: int, count: int, acc: I32,
+    b: Room,
+) -> None:  # fmt: skip
+    """Rows first .. first + count of ``acc`` (rows, queries, keys and values) into b.attended.
+
+    They are positions from ``position`` on of one stream.
+    """
+    for j in range(0, count, POSITIONS):
+        some = min(POSITIONS, count - j)
+        _make_room(h, s, lane, layer, position + j)
+        for g in range(h.n_kv_heads):
+            _attend_group(h, s, layer, lane, g, position + j, first + j, some, acc, b)
+
+
+@inner
+def _attend_group(
+    h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
+    acc: I32, b: Room,
+) -> None:  # fmt: skip
+    kd, share, m = h.d_head, h.n_heads // h.n_kv_heads, h.qkv_m[layer]
+    slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
+    padded = b.sums.shape[1]
+    keys, values = s.keys[lane, g], s.values[lane, g]
+    key_start, value_start = h.first_slot[layer] * kd, h.first_slot[layer] * padded
+    q_at, k_at = g * share * kd, (h.n_heads + g) * kd
+    v_at = (h.n_heads + h.n_kv_heads + g) * kd
+    for j in range(count):
+        row, cos, sin = acc[first + j], b.cos[first + j], b.sin[first + j]
+        for i in range(share):
+            at = q_at + i * kd
+            _rotated(row[at : at + kd], m[at : at + kd], cos, sin, b.head, b.q[j * share + i])
+        _rotated(row[k_at : k_at + kd], m[k_at : k_at + kd], cos, sin, b.head, b.key)
+        slot = position + j - origin
+        _store_key(keys, key_start, slot, b.key)
+        value, value_m = row[v_at : v_at + kd], m[v_at : v_at + kd]
+        _store_value(values, value_start, slots, slot, value, value_m, h.value_limit)
+    start = max(0, position - window + 1) // COLUMNS * COLUMNS  # of a block of slots
+    used = position + count - start
+    rows, blocks = count * share, (used + COLUMNS - 1) // COLUMNS
+    key_start += (start - origin) * kd
+    product(b.q, rows, keys, key_start, COLUMNS * kd, kd // 2, blocks, b.scores)
+    for j in range(count):
+        low, high = max(0, position + j - window + 1) - start, position + j + 1 - start
+        for i in range(share):
+            r = j * share + i
+            for slot in range(low):
+                b.shares[r, slot] = 0
+            for slot in range(high, blocks * COLUMNS):
+                b.shares[r, slot] = 0
+            gain = h.gain[layer, g * share + i]
+            b.totals[r] = _softmax(b.scores[r, low:high], gain, b.shares[r, low:high])
+    value_start += (start - origin) * COLUMNS
+    product(
+        b.shares, rows, values, value_start, COLUMNS * slots, (used + 1) // 2, padded // COLUMNS,
+        b.sums,
+    )  # fmt: skip
+    for j in range(count):
+        for i in range(share):
+            r, at = j * share + i, q_at + i * kd
+            inverse = np.int32((np.int64(1) << 32) // b.totals[r])
+            sums, out = b.sums[r], b.attended[first + j, at : at + kd]
+            for c in range(kd):
+                out[c] = np.int16(scaled(sums[c], inverse))

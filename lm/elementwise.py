@@ -1,0 +1,83 @@
+"""Operations on vectors of integers that several parts of the graph share.
+
+Their names are those of ``docs/NUMERICS.md``.  Loops are written for the vectoriser:
+products of 64 bits have factors that were widened from 32 bits, and what fits 32 bits
+is cast back to them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.compiled import inner
+from pgolf_codec.lm.tables import exp2_table
+
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+RESIDUAL_LIMIT = (1 << 21) - 1
+
+# Module constants are read-only memory to the compiler, which may then gather from
+# them in vector loops.
+EXP2 = exp2_table()
+
+
+@inner
+def clamp(v: int, limit: int) -> int:
+    return min(max(v, -limit), limit)
+
+
+@inner
+def scaled(acc: int, m: int) -> int:
+    """acc * m / 2**32, rounded half up."""
+    return int((np.int64(acc) * np.int64(m) + (1 << 31)) >> 32)
+
+
+@inner
+def isqrt(v: int) -> int:
+    """floor(sqrt(v)), 0 <= v < 2**62."""
+    r = int(math.sqrt(v))
+    while r * r > v:
+        r -= 1
+    while (r + 1) * (r + 1) <= v:
+        r += 1
+    return r
+
+
+@inner
+def normalize(x: I32, out: I16) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
+    total = np.int64(0)
+    for i in range(x.size):
+        total += np.int64(x[i]) * np.int64(x[i])
+    root = max(np.int64(1), isqrt((total << 8) // x.size))
+    inverse = (np.int64(1) << 40) // root
+    if inverse < 1 << 31:
+        narrow = np.int32(inverse)
+        for i in range(x.size):
+            v = (np.int64(x[i]) * np.int64(narrow) + (1 << 26)) >> 27
+            out[i] = clamp(v, 32767)
+    else:
+        for i in range(x.size):
+            v = (np.int64(x[i]) * inverse + (1 << 26)) >> 27
+            out[i] = clamp(v, 32767)
+
+
+@inner
+def exponentials(z: I32, best: int, shift: int) -> int:
+    """Replace z by 2**(30 - shift) * 2**((z - best) / 1024), rounded down; return the sum.
+
+    ``best`` is the largest z.  The sum must fit 31 bits.
+    """
+    total = np.int32(0)
+    for i in range(z.size):
+        below = np.uint32(best - z[i])
+        by = min(np.uint32(np.uint32(shift) + (below >> np.uint32(10))), np.uint32(31))
+        w = np.int32(EXP2[below & np.uint32(1023)] >> np.int32(by))
+        z[i] = w
+        total = np.int32(total + w)
+    return int(total)
