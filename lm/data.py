@@ -28,6 +28,7 @@ from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, OverlapError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import DataConfig
+from pgolf_codec.lm.manifest import fold
 
 SEPARATOR = "\n\n"
 """Stands behind every document of the training text, as text."""
@@ -233,11 +234,6 @@ def tokenize_file(blob: bytes, held_out: bytes, file: CorpusFile, output: Path) 
         np.array(n_bytes, np.int64),
         n_held_out,
     )
-
-
-def fold(text: bytes) -> bytes:
-    """Every run of ASCII white space as one blank, none at the ends."""
-    return b" ".join(text.split())
 
 
 def occurs(document: bytes, folded_text: bytes) -> bool:

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import ConfigError, CorruptError, OverlapError
-from pgolf_codec.lm.data import fold
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("val", "train")
@@ -39,6 +38,11 @@ def document_hash(document: bytes) -> bytes:
     whichever way it was joined to others.
     """
     return hashlib.sha256(fold(document)).digest()[:HASH_BYTES]
+
+
+def fold(text: bytes) -> bytes:
+    """Every run of ASCII white space as one blank, none at the ends."""
+    return b" ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,11 +145,13 @@ VERBS = {
     "test": Verb("decode and check archives, write nothing", "coding"),
     "list": Verb("tell what archives hold; needs no model", "reports"),
     "verify": Verb("compress, decompress in another process, compare, give a receipt", "referee"),
+    "audit": Verb("find the rule that a scoring function breaks, if any", "referee"),
     "models": Verb("list the models that came with the package", "reports"),
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
     "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
+    "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
 }
 """In the order that the help has."""
 _ALIASES = {

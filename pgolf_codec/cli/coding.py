@@ -17,7 +17,14 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, SUFFIX, UsageError, blame, complain
-from pgolf_codec.cli.options import add_model, add_output, add_talk, add_threads, positive
+from pgolf_codec.cli.options import (
+    add_device,
+    add_model,
+    add_output,
+    add_talk,
+    add_threads,
+    positive,
+)
 from pgolf_codec.errors import PgolfError, RefusedError
 from pgolf_codec.progress import Progress, size
 
@@ -70,6 +77,7 @@ def _coding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="`-` or none: standard input")
     add_model(parser)
     add_threads(parser)
+    add_device(parser)
     add_talk(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file, on stdout")
 
@@ -78,9 +86,11 @@ def run_compress(options: argparse.Namespace) -> int:
     """Write an archive for each file."""
     import pgolf_codec
     from pgolf_codec.codec.stream import compress_stream
+    from pgolf_codec.devices import frame_coder
     from pgolf_codec.eval.bpb import Sizes
 
     model = pgolf_codec.load_model(options.model)
+    coder = frame_coder(options.device)
 
     def transfer(source: Source, out: BinaryIO, progress: Progress) -> dict[str, Any]:
         stats = compress_stream(
@@ -89,6 +99,7 @@ def run_compress(options: argparse.Namespace) -> int:
             model=model,
             threads=options.threads,
             streams=options.streams,
+            coder=coder,
             progress=progress.update,
         )
         return dataclasses.asdict(Sizes.of(stats)) | {
@@ -113,14 +124,16 @@ def run_test(options: argparse.Namespace) -> int:
 def _decoder(options: argparse.Namespace) -> Transfer:
     import pgolf_codec
     from pgolf_codec.codec.stream import ArchiveReader
+    from pgolf_codec.devices import frame_coder
     from pgolf_codec.models import find_by_fingerprint
 
     model = find_by_fingerprint if options.model is None else pgolf_codec.load_model(options.model)
+    coder = frame_coder(options.device)
 
     def transfer(source: Source, out: BinaryIO, progress: Progress) -> dict[str, Any]:
         archive, n_raw = _Counted(source.file), 0
         reader = ArchiveReader(
-            archive, model=model, threads=options.threads, progress=progress.update
+            archive, model=model, threads=options.threads, coder=coder, progress=progress.update
         )
         while block := reader.read1():
             out.write(block)

@@ -15,6 +15,12 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", metavar="D", help="cpu (the default), cuda, cuda:1 ...: the bytes are the same"
+    )
+
+
 def add_talk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell sizes and speed")

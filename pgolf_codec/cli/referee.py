@@ -25,6 +25,9 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     add_talk(parser)
     parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
+    parser.add_argument(
+        "--claim", type=float, metavar="BPB", help="the score that is claimed for the predictor"
+    )
     _add_predictor(parser, required=False)
 
 
@@ -43,6 +46,48 @@ def run_verify(options: argparse.Namespace) -> int:
     return OK if receipt.verified else FAILED
 
 
+def audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing; see the status")
+    parser.add_argument("--json", metavar="REPORT", help="write the report here (`-`: stdout)")
+    parser.add_argument(
+        "--symbols", type=positive, metavar="N", help="audit the first N symbols (default: 512)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="BITS", help="by which a probability may move (.01)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is changed (default: 0)")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="SHA-256 of the training documents"
+    )
+    parser.add_argument(
+        "--max-size", type=positive, metavar="BYTES", help="what the decoder may need in all"
+    )
+    _add_predictor(parser, required=True)
+
+
+def run_audit(options: argparse.Namespace) -> int:
+    """Print the report, or write it; FAILED if a rule is broken."""
+    from pgolf_codec.eval.audit import DEFAULT_SYMBOLS, DEFAULT_TOLERANCE_BITS, audit, read_manifest
+
+    tolerance = options.tolerance
+    report = audit(
+        options.predictor,
+        _text(options),
+        n_symbols=options.symbols or DEFAULT_SYMBOLS,
+        tolerance_bits=DEFAULT_TOLERANCE_BITS if tolerance is None else tolerance,
+        seed=options.seed,
+        manifest=None if options.manifest is None else read_manifest(options.manifest),
+        max_bytes=options.max_size,
+        limits=_limits(options),
+    )
+    if options.json is not None:
+        _write(options.json, report.to_json())
+    if options.json != "-" and not options.quiet:
+        print(report.describe(), end="")
+    return FAILED if report.broken else OK
+
+
 def _add_predictor(parser: argparse.ArgumentParser, *, required: bool) -> None:
     group = parser.add_argument_group(
         "a predictor of your own", "It runs in a process of its own; see docs/REFEREE.md."
@@ -55,9 +100,6 @@ def _add_predictor(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     group.add_argument(
         "--documents", action="store_true", help="TEXT is .jsonl or .jsonl.zst: a document a line"
-    )
-    group.add_argument(
-        "--claim", type=float, metavar="BPB", help="the score that is claimed for it"
     )
     group.add_argument(
         "--seconds", type=positive, metavar="N", help="limit of each process (default: 600)"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
 
 from pgolf_codec import files
-from pgolf_codec.cli import OK, UsageError
+from pgolf_codec.cli import FAILED, OK, UsageError
 from pgolf_codec.cli.options import positive
 
 VARIANTS = ("sp1024", "sp4096", "sp8192")
@@ -79,6 +80,44 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 def run_data(options: argparse.Namespace) -> int:
     run = {"fineweb": _data_fineweb, "build": _data_build, "check": _data_check}[options.what]
     return run(options)
+
+
+def significance_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one of each seed")
+    bar = parser.add_mutually_exclusive_group(required=True)
+    bar.add_argument(
+        "--standing", nargs="+", type=Path, metavar="LOG", help="logs of the standing score"
+    )
+    bar.add_argument(
+        "--standing-loss", type=float, metavar="NATS", help="its mean val_loss, if that is all"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.005, metavar="NATS", help="demanded gain (default 0.005)"
+    )
+    parser.add_argument("--label", help="take the score from lines of this label")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run_significance(options: argparse.Namespace) -> int:
+    """Exit status 0: better by the margin at p < 0.01."""
+    from pgolf_codec.eval.logs import read_log
+    from pgolf_codec.eval.significance import compare, compare_logs
+
+    runs = [read_log(path, options.label) for path in options.logs]
+    if options.standing is not None:
+        standing = [read_log(path) for path in options.standing]
+        verdict = compare_logs(runs, standing, margin=options.margin)
+    else:
+        losses = [run.score.val_loss for run in runs]
+        verdict = compare(losses, [options.standing_loss], margin=options.margin)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(verdict) | {"significant": verdict.significant}))
+    else:
+        for run in runs:
+            bpb, label = run.score.val_bpb, run.score.label
+            print(f"seed {run.seed}  val_bpb {bpb:.6f}  {label}  {run.path.name}")
+        print(verdict.describe(), end="")
+    return OK if verdict.significant else FAILED
 
 
 def _data_fineweb(options: argparse.Namespace) -> int:
