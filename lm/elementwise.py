@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import inner
+from pgolf_codec.codec.compiled import inner, jit
 from pgolf_codec.lm.tables import exp2_table
 
 I16 = NDArray[np.int16]
@@ -37,7 +37,7 @@ def scaled(acc: int, m: int) -> int:
     return int((np.int64(acc) * np.int64(m) + (1 << 31)) >> 32)
 
 
-@inner
+@jit
 def isqrt(v: int) -> int:
     """floor(sqrt(v)), 0 <= v < 2**62."""
     r = int(math.sqrt(v))
@@ -48,7 +48,7 @@ def isqrt(v: int) -> int:
     return r
 
 
-@inner
+@jit
 def normalize(x: I32, out: I16) -> None:
     """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
     total = np.int64(0)

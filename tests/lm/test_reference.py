@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm import kernels, tables
+from pgolf_codec.lm import elementwise, tables
 from pgolf_codec.lm.engine import Engine
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
@@ -128,13 +128,13 @@ def test_what_the_document_says_of_versions_and_checksums() -> None:
 def test_square_roots(v: int) -> None:
     for value in {v, int(v**0.5) ** 2, max(0, int(v**0.5) ** 2 - 1)}:
         if value < 2**62:
-            assert kernels.isqrt(value) == reference.math.isqrt(value)
+            assert elementwise.isqrt(value) == reference.math.isqrt(value)
 
 
 @pytest.mark.parametrize("n", [2, 10, 254, 256, 4096])
 def test_norm_at_its_limits(n: int) -> None:
     rng = np.random.default_rng(n)
-    top = kernels.RESIDUAL_LIMIT
+    top = elementwise.RESIDUAL_LIMIT
     vectors = [np.full(n, top), np.full(n, -top), np.zeros(n), np.eye(1, n)[0] * top]
     vectors += [rng.integers(-m, m + 1, n) for m in (1, 2, 3, 100, 1 << 15, top)]
     vectors += [np.arange(n) < count for count in (1, 2, 3, 5)]
@@ -144,7 +144,7 @@ def test_norm_at_its_limits(n: int) -> None:
     for x in vectors:
         x = x.astype(np.int32)
         out = np.empty(n, np.int16)
-        kernels.normalize(x, out, 32767)
+        elementwise.normalize(x, out)
         y = out.astype(np.int64)
         assert y.tolist() == reference.norm(x.tolist())
         assert (y * y).sum() <= n * 1024.5**2
