@@ -166,7 +166,11 @@ def student_t_below(t: float, degrees: float) -> float:
     """P(T <= t) of Student's t with ``degrees`` > 0, which need not be whole."""
     if math.isinf(t):
         return 0.0 if t < 0 else 1.0
-    tail = 0.5 * incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
+    square = t * t
+    if square < degrees:  # 1 - x would lose digits of x
+        tail = 0.5 - 0.5 * incomplete_beta(0.5, degrees / 2, square / (degrees + square))
+    else:
+        tail = 0.5 * incomplete_beta(degrees / 2, 0.5, degrees / (degrees + square))
     return tail if t < 0 else 1 - tail
 
 
