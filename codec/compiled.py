@@ -32,6 +32,7 @@ SOURCES = (
     "codec/compiled.py",
     "codec/frequencies.py",
     "codec/range_coder.py",
+    "eval/residual.py",
     "lm/attention.py",
     "lm/elementwise.py",
     "lm/kernels.py",

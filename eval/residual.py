@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec import range_coder
+from pgolf_codec.codec.compiled import jit
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.errors import CorruptError
 
@@ -101,14 +101,14 @@ def _tables() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     return counts, np.ones((256, 256), np.uint32)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _context(byte: int, before: int, last: int) -> int:
     """Row of the table of edits: a blank is told by what stands before it."""
     place = _END + 1 + before if byte == _BLANK else byte
     return place * 4 + last
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _count(row: NDArray[np.uint32], symbol: int) -> None:
     row[symbol] += np.uint32(_STEP)
     total = 0
@@ -119,7 +119,7 @@ def _count(row: NDArray[np.uint32], symbol: int) -> None:
             row[i] = (row[i] + np.uint32(1)) >> np.uint32(1)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _align(
     raw: NDArray[np.uint8], given: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -146,7 +146,7 @@ def _align(
     return edits[: n + 1], data[: n + 1]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _resynchronise(
     raw: NDArray[np.uint8], given: NDArray[np.uint8], i: int, k: int
 ) -> tuple[int, int]:
@@ -171,7 +171,7 @@ def _resynchronise(
     return min(1, left_raw), min(1, left_given)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _model(
     edits: NDArray[np.uint8],
     data: NDArray[np.uint8],
