@@ -151,6 +151,7 @@ VERBS = {
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
     "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
+    "submit": Verb("make the folder of a submission, or its train_gpt.py", "training"),
     "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
 }
 """In the order that the help has."""

@@ -7,11 +7,17 @@ import dataclasses
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError
 from pgolf_codec.cli.options import positive
+
+if TYPE_CHECKING:
+    from pgolf_codec.eval.logs import RunLog
+    from pgolf_codec.eval.significance import Verdict
 
 VARIANTS = ("sp1024", "sp4096", "sp8192")
 """The keys of :data:`pgolf_codec.lm.hub.VARIANTS`, which is not imported for a help text."""
@@ -82,9 +88,30 @@ def run_data(options: argparse.Namespace) -> int:
     return run(options)
 
 
-def significance_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one of each seed")
-    bar = parser.add_mutually_exclusive_group(required=True)
+def submit_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write the folder of a submission from runs of several seeds; or, with --recipe and "
+        "without runs, the self-contained train_gpt.py that makes such runs."
+    )
+    parser.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN", help="logs/RUN_ID of train_gpt.py, or a log"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or program")
+    parser.add_argument("--recipe", type=Path, metavar="TOML", help="write the program of it")
+    parser.add_argument("--plain", action="store_true", help="a program that can be read")
+    parser.add_argument("--program", type=Path, metavar="FILE", help="the train_gpt.py that ran")
+    parser.add_argument("--track", choices=("record", "non-record"), default="non-record")
+    parser.add_argument("--name", help="of the submission (default: of the folder)")
+    parser.add_argument("--author", default="")
+    parser.add_argument("--github-id", default="", metavar="ID")
+    parser.add_argument("--blurb", default="", help="a sentence or two on what is new")
+    parser.add_argument("--hardware", help="if the logs do not say it")
+    parser.add_argument("--label", help="take the score from lines of this label")
+    add_standing(parser)
+
+
+def add_standing(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    bar = parser.add_mutually_exclusive_group(required=required)
     bar.add_argument(
         "--standing", nargs="+", type=Path, metavar="LOG", help="logs of the standing score"
     )
@@ -94,22 +121,81 @@ def significance_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin", type=float, default=0.005, metavar="NATS", help="demanded gain (default 0.005)"
     )
+
+
+def significance_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one of each seed")
+    add_standing(parser, required=True)
     parser.add_argument("--label", help="take the score from lines of this label")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run_submit(options: argparse.Namespace) -> int:
+    if options.recipe is not None:
+        return _write_program(options)
+    if not options.runs or options.program is None:
+        raise UsageError("give runs and their --program, or a --recipe to make a program of")
+    from pgolf_codec.eval.submission import (
+        MAX_BYTES,
+        Details,
+        make_submission,
+        read_run,
+        write_submission,
+    )
+
+    runs = [read_run(path, options.label) for path in options.runs]
+    with files.reading(options.program) as file:
+        program = file.read()
+    details = Details(
+        name=options.name or options.output.name,
+        author=options.author,
+        github_id=options.github_id,
+        blurb=options.blurb,
+        date=datetime.now(UTC).date().isoformat(),
+        track=options.track,
+        hardware=options.hardware,
+    )
+    compared = options.standing is not None or options.standing_loss is not None
+    verdict = _verdict([run.log for run in runs], options) if compared else None
+    submission = make_submission(runs, program, details, verdict)
+    write_submission(submission, options.output)
+    left = MAX_BYTES - submission.bytes_total
+    print(f"{options.output}: val_bpb {submission.val_bpb:.6f}, {left:,} bytes to spare")
+    return OK
+
+
+def _write_program(options: argparse.Namespace) -> int:
+    from pgolf_codec.eval.bundle import make_bundle
+
+    if options.runs or options.program is not None:
+        raise UsageError("--recipe makes a program; runs and --program are for a folder")
+    with files.reading(options.recipe) as file:
+        recipe = file.read().decode("utf-8", "replace")
+    program = make_bundle(recipe, name=options.name or options.recipe.stem, plain=options.plain)
+    with files.replacing(options.output) as file:
+        file.write(program)
+    print(f"{options.output}: {len(program):,} bytes")
+    return OK
+
+
+def _verdict(runs: list[RunLog], options: argparse.Namespace) -> Verdict:
+    """Runs against the standing score that the options name."""
+    from pgolf_codec.eval.logs import read_log
+    from pgolf_codec.eval.significance import compare, compare_logs
+
+    if options.standing is not None:
+        standing = [read_log(path) for path in options.standing]
+        return compare_logs(runs, standing, margin=options.margin)
+    losses = [run.score.val_loss for run in runs]
+    return compare(losses, [options.standing_loss], margin=options.margin)
 
 
 def run_significance(options: argparse.Namespace) -> int:
     """Exit status 0: better by the margin at p < 0.01."""
     from pgolf_codec.eval.logs import read_log
-    from pgolf_codec.eval.significance import compare, compare_logs
 
     runs = [read_log(path, options.label) for path in options.logs]
-    if options.standing is not None:
-        standing = [read_log(path) for path in options.standing]
-        verdict = compare_logs(runs, standing, margin=options.margin)
-    else:
-        losses = [run.score.val_loss for run in runs]
-        verdict = compare(losses, [options.standing_loss], margin=options.margin)
+    verdict = _verdict(runs, options)
     if options.json:
         print(json.dumps(dataclasses.asdict(verdict) | {"significant": verdict.significant}))
     else:
