@@ -47,6 +47,8 @@ class Isolation:
         self._read: dict[str, None] = {}
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         self.kind = NAMESPACES if self._leave(hidden) else GUARD
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        os.environ.setdefault("PGOLF_CODEC_CACHE", os.path.join(cache, "pgolf-codec"))
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
             os.environ[name] = str(scratch)
 
@@ -81,7 +83,14 @@ class Isolation:
         """New namespaces, and something empty over each hidden file; False if not granted."""
         libc = self._libc
         flags = _NEW_USER | _NEW_MOUNTS | _NEW_NETWORK | _NEW_IPC
+        user, group = os.geteuid(), os.getegid()
         if libc is None or platform.machine() == "alpha" or libc.unshare(flags) != 0:
+            return False
+        try:  # without a name in there, no file could be made, not even in the scratch folder
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        except OSError:
             return False
         return (
             libc.mount(b"none", b"/", None, _RECURSIVE | _PRIVATE, None) == 0

@@ -28,7 +28,7 @@ _END = 256
 _BLANK = 32
 _REACH = 48
 """Bytes that a resynchronisation may skip on either side."""
-_MATCH = 6
+_MATCH = 3
 """Bytes that have to agree for it."""
 _STEP, _MOST = 32, 1 << 16
 """A count grows by the one; all are halved when their sum passes the other."""

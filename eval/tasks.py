@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.eval import archive
+from pgolf_codec.eval import archive, residual
 from pgolf_codec.eval.archive import Progress
-from pgolf_codec.eval.subject import Ids, Subject
+from pgolf_codec.eval.subject import Ids, Steps, Subject
 
 Task = Callable[..., dict[str, Any]]
+
+_MAX_PREFIXES = 4096
+"""Symbols of a document whose bytes are told one by one."""
 
 
 def describe(subject: Subject) -> dict[str, Any]:
@@ -57,11 +60,85 @@ def claim(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int])
     bits = None
     if subject.is_scorer:
         rows = subject.claimed(tokens)
-        bits = bits_of(rows, np.concatenate([*tokens, np.zeros(0, np.int64)]))
+        bits = bits_of(rows, _joined(tokens))
     return {"bits": bits, "counted_bytes": told or len(data)}
 
 
-TASKS: dict[str, Task] = {"pack": pack, "unpack": unpack, "claim": claim}
+def tokenise(
+    subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int]
+) -> dict[str, Any]:
+    """Symbols of the documents, in the predictor's order."""
+    documents = split(data, lengths)
+    order = subject.order(documents)
+    tokens = [subject.tokenise(documents[i]) for i in order]
+    return {"ids": _joined(tokens), "n_ids": [len(ids) for ids in tokens], "order": order}
+
+
+def rows(
+    subject: Subject, tell: Progress, ids: Ids, n_ids: Sequence[int], times: int
+) -> dict[str, Any]:
+    """What the last of ``times`` evaluations by one instance says."""
+    documents = _parted(ids, n_ids)
+    one = subject.scorer()
+    found = subject.claimed(documents, one)
+    for _ in range(times - 1):
+        found = subject.claimed(documents, one)
+    return {"rows": found}
+
+
+def replay(
+    subject: Subject, tell: Progress, ids: Ids, n_ids: Sequence[int], places: Sequence[int]
+) -> dict[str, Any]:
+    """Whole distributions (len(places), V) at some positions, asked as a decoder asks."""
+    wanted = set(places)
+    steps = Steps(subject)
+    found: list[NDArray[np.float64]] = []
+    at = 0
+    for document in _parted(ids, n_ids):
+        steps.start_document()
+        for symbol in document.tolist():
+            if at in wanted:
+                found.append(steps.next_distribution().copy())
+            steps.observe(symbol)
+            at += 1
+    return {"rows": np.array(found).reshape(len(found), subject.n_symbols)}
+
+
+def twice(subject: Subject, tell: Progress, ids: Ids) -> dict[str, Any]:
+    """Two answers to the same question, before anything may be learned."""
+    one = subject.scorer()
+    one.start()
+    if subject.is_scorer:
+        first = np.array(one.score(ids.copy()), np.float64)
+        return {"first": first, "second": np.array(one.score(ids.copy()), np.float64)}
+    answers: tuple[list[NDArray[np.float64]], ...] = ([], [])
+    for symbol in ids.tolist():
+        for answer in answers:
+            answer.append(np.array(one.next_distribution(), np.float64))
+        one.observe(symbol)
+    return {"first": np.array(answers[0]), "second": np.array(answers[1])}
+
+
+def count(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int]) -> dict[str, Any]:
+    """The bytes counted for each symbol, those that it adds, and what restoring the file takes."""
+    documents = split(data, lengths)
+    tokens = [subject.tokenise(document) for document in documents]
+    decoded = [subject.detokenise(ids) for ids in tokens]
+    counts = [subject.counted_bytes(ids) for ids in tokens]
+    told = [count for count in counts if count is not None]
+    counted = sum(int(count.sum()) for count in told) if told else len(data)
+    actual = [_lengths(subject, ids) for ids in tokens] if told and counted > len(data) else told
+    return {
+        "counts": _joined(told),
+        "actual": _joined(actual),
+        "counted_bytes": counted,
+        "residual_bytes": len(residual.encode(documents, decoded)),
+    }
+
+
+TASKS: dict[str, Task] = {
+    task.__name__: task for task in (pack, unpack, claim, tokenise, rows, replay, twice, count)
+}
 """By the name that a request gives; ``files`` is answered by the process itself."""
 
 
@@ -69,6 +146,23 @@ def split(data: bytes, lengths: Sequence[int]) -> list[bytes]:
     """The documents that stand in ``data``."""
     ends = np.cumsum([0, *lengths]).tolist()
     return [data[a:b] for a, b in itertools.pairwise(ends)]
+
+
+def _joined(parts: Sequence[Ids]) -> Ids:
+    return np.concatenate([*parts, np.zeros(0, np.int64)]).astype(np.int64)
+
+
+def _parted(ids: Ids, n_ids: Sequence[int]) -> list[Ids]:
+    ends = np.cumsum([0, *n_ids]).tolist()
+    return [ids[a:b] for a, b in itertools.pairwise(ends)]
+
+
+def _lengths(subject: Subject, ids: Ids) -> Ids:
+    """Bytes (n,) by which each symbol makes the decoded text longer."""
+    n = min(len(ids), _MAX_PREFIXES)
+    ends = [len(subject.detokenise(ids[:i])) for i in range(n + 1)]
+    ends += [len(subject.detokenise(ids))] * (len(ids) - n)
+    return np.diff(np.array(ends, np.int64)).astype(np.int64)
 
 
 def bits_of(rows: NDArray[np.float64], ids: Ids) -> float:
