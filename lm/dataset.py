@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgolf_codec.lm.manifest import check_no_overlap, dataset_entry, find_manifest
-from pgolf_codec.lm.shards import TokenStream, split_paths
+import numpy as np
+
+from pgolf_codec.errors import OverlapError
+from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.manifest import HASH_BYTES, check_no_overlap, dataset_entry, find_manifest
+from pgolf_codec.lm.shards import Ids, TokenStream, split_paths
+
+_BLOCK_TOKENS = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +47,39 @@ def open_dataset(folder: Path) -> Dataset:
         tokenizer_file=tokenizer_file,
         n_compared=n_compared,
     )
+
+
+def check_tokens(folder: Path) -> int:
+    """The number of training documents, none of which has the tokens of a validation document.
+
+    For shards whose manifest states no hashes; reads all of both splits.  Raises
+    :class:`OverlapError`, and what :func:`split_paths` and :class:`TokenStream` raise.
+    """
+    val = {_digest(document) for document in documents(TokenStream(split_paths(folder, "val")))}
+    n_documents, shared = 0, []
+    for document in documents(TokenStream(split_paths(folder, "train"))):
+        if _digest(document) in val:
+            shared.append(n_documents)
+        n_documents += 1
+    if shared:
+        raise OverlapError(
+            f"{folder}: {len(shared)} of {n_documents} training documents have the tokens of "
+            f"validation documents, the first is number {shared[0]}; a score on them says nothing"
+        )
+    return n_documents
+
+
+def documents(stream: TokenStream) -> Iterator[Ids]:
+    """The ids (n,) of each document, BOS included, in order."""
+    rest = np.empty(0, np.uint16)
+    for start in range(0, len(stream), _BLOCK_TOKENS):
+        ids = np.concatenate((rest, stream[start : start + _BLOCK_TOKENS]))
+        starts = np.flatnonzero(ids == BOS_ID)
+        *whole, rest = np.split(ids, starts)
+        yield from (document for document in whole if document.size)
+    if rest.size:
+        yield rest
+
+
+def _digest(document: Ids) -> bytes:
+    return hashlib.sha256(document.tobytes()).digest()[:HASH_BYTES]

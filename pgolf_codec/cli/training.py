@@ -81,6 +81,11 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("manifest", type=Path, metavar="MANIFEST")
     check.add_argument("--dataset", metavar="NAME", help="if the manifest has several")
+    check.add_argument(
+        "--tokens",
+        action="store_true",
+        help="compare the documents' tokens, too, if the manifest states no hashes",
+    )
 
 
 def run_data(options: argparse.Namespace) -> int:
@@ -245,13 +250,16 @@ def _data_build(options: argparse.Namespace) -> int:
 
 
 def _data_check(options: argparse.Namespace) -> int:
-    from pgolf_codec.lm.manifest import check_no_overlap, check_shards
+    from pgolf_codec.lm.dataset import check_tokens
+    from pgolf_codec.lm.manifest import check_no_overlap, check_shards, dataset_entry
 
     n_bytes = check_shards(options.manifest, options.dataset)
-    n_compared = check_no_overlap(options.manifest, options.dataset)
     print(f"{n_bytes:,} bytes of shards have the digests that the manifest states")
+    n_compared = check_no_overlap(options.manifest, options.dataset)
+    if n_compared is None and options.tokens:
+        n_compared = check_tokens(dataset_entry(options.manifest, options.dataset).folder)
     if n_compared is None:
-        print("the manifest states no hashes of documents: the splits can't be compared")
+        print("the manifest states no hashes of documents: the splits were not compared")
     else:
         print(f"none of {n_compared:,} training documents is a validation document")
     return OK

@@ -16,7 +16,7 @@ from pgolf_codec.cli import main
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, CorruptError, FormatError, OverlapError, RefusedError
 from pgolf_codec.lm.data import read_documents
-from pgolf_codec.lm.dataset import open_dataset
+from pgolf_codec.lm.dataset import check_tokens, open_dataset
 from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
 from pgolf_codec.lm.manifest import (
     HASH_BYTES,
@@ -324,6 +324,34 @@ def test_a_foreign_manifest_states_no_hashes(tmp_path: Path) -> None:
     path.write_text("[")
     with pytest.raises(CorruptError, match="not JSON"):
         check_no_overlap(path, "d")
+
+
+def test_tokens_are_compared_where_hashes_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of documents that cross shards and blocks."""
+    monkeypatch.setattr("pgolf_codec.lm.dataset._BLOCK_TOKENS", 50)
+    texts = documents(40)
+    for name, train in (("clean", texts[8:]), ("leaky", [*texts[8:30], texts[3], *texts[30:]])):
+        build_dataset(
+            [jsonl(tmp_path / f"{name}.jsonl", texts[:8] + train)],
+            tmp_path / name,
+            LosslessTokenizer(byte_tokenizer()),
+            DatasetOptions(name=name, val_documents=8, keep_overlap=True, shard_tokens=777),
+            log=QUIET,
+        )
+        path = tmp_path / name / "manifest.json"
+        manifest = json.loads(path.read_text())
+        del manifest["datasets"][0]["documents"]
+        path.write_text(json.dumps(manifest))
+    assert check_tokens(tmp_path / "clean" / "datasets" / "clean") == 32
+    with pytest.raises(OverlapError, match=r"1 of 33 training documents .* first is number 22"):
+        check_tokens(tmp_path / "leaky" / "datasets" / "leaky")
+    assert main(["data", "check", str(tmp_path / "leaky" / "manifest.json")]) == 0
+    assert "the splits were not compared" in capsys.readouterr().out
+    assert main(["data", "check", "--tokens", str(tmp_path / "leaky" / "manifest.json")]) == 1
+    assert main(["data", "check", "--tokens", str(tmp_path / "clean" / "manifest.json")]) == 0
+    assert "none of 32 training documents" in capsys.readouterr().out
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
