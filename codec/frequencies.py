@@ -58,11 +58,11 @@ def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
     sums = np.empty(n_blocks, np.int64)
     total = np.int64(0)
     for b in range(n_blocks):
-        block = np.int64(0)
+        block = np.uint32(0)  # 64 weights of 2**24 at most
         for i in range(b * _BLOCK, min((b + 1) * _BLOCK, weights.size)):
-            block += np.int64(weights[i])
-        sums[b] = block
-        total += block
+            block = np.uint32(block + weights[i])
+        sums[b] = np.int64(block)
+        total += np.int64(block)
     r = reciprocal(total, weights.size)
     before, b = np.int64(0), 0
     while b < n_blocks - 1:

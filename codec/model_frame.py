@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from pgolf_codec.codec import workers
 from pgolf_codec.codec.container import get_varint, put_varint
 from pgolf_codec.codec.model import Model
-from pgolf_codec.codec.predictor import Predictor
+from pgolf_codec.codec.predictor import DecodingSession, Predictor, Session
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError
+
+if TYPE_CHECKING:
+    from pgolf_codec.codec.range_coder import Decoder
 
 MAX_STREAMS = 64
 """A bound on what an archive can make the decoder's sessions allocate."""
@@ -28,6 +32,8 @@ MAX_STREAMS = 64
 _BYTES_A_STREAM = 1 << 14
 _CHUNK = 256
 """Positions that the encoder asks for at once."""
+_STEPS = 32
+"""Symbols that the decoder asks for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +169,25 @@ def _decode_lanes(
     session = predictor.session(len(streams))
     decoder = range_coder.Decoder(streams, lengths)
     ids = np.empty((len(streams), int(lengths.max())), np.int32)
-    previous = None
-    for at in range(ids.shape[1]):
-        previous = decoder.step(session.weights(previous))
-        ids[:, at] = previous
-        tick(len(streams))
+    for at in range(0, ids.shape[1], _STEPS):
+        n_steps = min(_STEPS, ids.shape[1] - at)
+        previous = ids[:, at - 1] if at else None
+        ids[:, at : at + n_steps] = _decode_steps(session, decoder, previous, n_steps)
+        tick(len(streams) * n_steps)
     decoder.finish()
     return [ids[lane, :length] for lane, length in enumerate(lengths)]
+
+
+def _decode_steps(
+    session: Session, decoder: Decoder, previous: NDArray[np.int32] | None, n_steps: int
+) -> NDArray[np.int32]:
+    """(n, n_steps) symbols; ``previous`` (n,) came before them."""
+    if isinstance(session, DecodingSession):
+        return session.decode(decoder, n_steps)
+    ids = np.empty((decoder.state.left.size, n_steps), np.int32)
+    for step in range(n_steps):
+        ids[:, step] = previous = decoder.step(session.weights(previous))
+    return ids
 
 
 def _split(payload: bytes, raw_bytes: int) -> tuple[int, list[memoryview]]:

@@ -7,10 +7,13 @@ they become coding intervals is :mod:`pgolf_codec.codec.frequencies`.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pgolf_codec.codec.range_coder import Decoder
 
 
 class Session(Protocol):
@@ -35,6 +38,19 @@ class Session(Protocol):
         ``previous`` (n,) are the symbols just decoded, None at the start of the
         streams.  Returns the weights (n, V) of the next symbol; the array is the
         session's own and is overwritten by the next call.
+        """
+        ...
+
+
+@runtime_checkable
+class DecodingSession(Session, Protocol):
+    """A session that can take many steps of a decoder at once."""
+
+    def decode(self, decoder: Decoder, n_steps: int) -> NDArray[np.int32]:
+        """The next ``n_steps`` symbols of each stream, (n, n_steps).
+
+        As that many calls of ``weights``, each followed by one of ``decoder.step``, whose
+        errors it raises.
         """
         ...
 

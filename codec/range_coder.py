@@ -14,11 +14,12 @@ Pseudo-code of both directions is in docs/FORMAT.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import jit
+from pgolf_codec.codec.compiled import inner, jit
 from pgolf_codec.codec.frequencies import PRECISION, TOTAL, locate
 from pgolf_codec.errors import CorruptError
 
@@ -49,24 +50,45 @@ def encode_words(cum: NDArray[np.uint32], freq: NDArray[np.uint32]) -> NDArray[n
     return words
 
 
+class State(NamedTuple):
+    """Of n decoders; all arrays are (n,) but for ``words``."""
+
+    words: NDArray[np.uint32]
+    """Of all streams, one behind another."""
+    start: NDArray[np.int64]
+    n_words: NDArray[np.int64]
+    read: NDArray[np.int64]
+    """Words that were read, those behind the end included."""
+    left: NDArray[np.int64]
+    """Symbols that are still to come."""
+    lower: NDArray[np.uint64]
+    span: NDArray[np.uint64]
+    point: NDArray[np.uint64]
+    symbols: NDArray[np.int32]
+    """Decoded last."""
+
+
 class Decoder:
     """Reads ``n`` streams in lock step; safe on any bytes."""
 
     def __init__(self, streams: Sequence[bytes | memoryview], n_symbols: NDArray[np.int64]) -> None:
         """``n_symbols`` (n,) says how many symbols each stream holds."""
-        self._n_words = np.array([-(-len(stream) // 4) for stream in streams], np.int64)
-        self._words = np.frombuffer(
-            b"".join(bytes(stream) + b"\0" * (-len(stream) % 4) for stream in streams), ">u4"
-        ).astype(np.uint32)
-        n = len(streams)
-        self._start = np.cumsum(self._n_words) - self._n_words
-        self._read = np.zeros(n, np.int64)
-        self._left = n_symbols.astype(np.int64)
-        self._lower = np.zeros(n, np.uint64)
-        self._range = np.full(n, _FULL, np.uint64)
-        self._point = np.zeros(n, np.uint64)
-        self._symbols = np.zeros(n, np.int32)
-        _begin(self._words, self._start, self._n_words, self._read, self._point)
+        n, n_words = len(streams), np.array([-(-len(stream) // 4) for stream in streams], np.int64)
+        padded = b"".join(bytes(stream) + b"\0" * (-len(stream) % 4) for stream in streams)
+        self.state = State(
+            words=np.frombuffer(padded, ">u4").astype(np.uint32),
+            start=np.cumsum(n_words) - n_words,
+            n_words=n_words,
+            read=np.zeros(n, np.int64),
+            left=n_symbols.astype(np.int64),
+            lower=np.zeros(n, np.uint64),
+            span=np.full(n, _FULL, np.uint64),
+            point=np.zeros(n, np.uint64),
+            symbols=np.zeros(n, np.int32),
+        )
+        for _ in range(2):
+            for lane in range(n):
+                self.state.point[lane] = self.state.point[lane] << _WORD | _next(self.state, lane)
 
     def step(self, weights: NDArray[np.uint32]) -> NDArray[np.int32]:
         """The next symbol of every stream (n,), given the weights (n, V) of each.
@@ -75,24 +97,17 @@ class Decoder:
         next call.  Raises :class:`CorruptError` on a state that no encoder leaves and
         when a stream is read past its end.
         """
-        if not _step(
-            weights,
-            self._words,
-            self._start,
-            self._n_words,
-            self._read,
-            self._left,
-            self._lower,
-            self._range,
-            self._point,
-            self._symbols,
-        ):
+        self.check(decode_symbols(self.state, weights))
+        return self.state.symbols
+
+    def check(self, sound: bool) -> None:
+        """Raise :class:`CorruptError` if :func:`decode_symbols` said so."""
+        if not sound:
             raise CorruptError("a stream of coded tokens is damaged")
-        return self._symbols
 
     def finish(self) -> None:
         """Raise :class:`CorruptError` unless every symbol and every word was read."""
-        if self._left.any() or (self._n_words >= self._read).any():
+        if self.state.left.any() or (self.state.n_words >= self.state.read).any():
             raise CorruptError("a stream of coded tokens does not end where it should")
 
 
@@ -141,7 +156,7 @@ def _encode(
     return words[: n_words + 1]
 
 
-@jit
+@inner
 def _release(
     words: NDArray[np.uint32], n_words: int, n_held: int, held: np.uint64, carry: bool
 ) -> int:
@@ -151,66 +166,41 @@ def _release(
     return n_words + n_held
 
 
-@jit
-def _begin(
-    words: NDArray[np.uint32],
-    start: NDArray[np.int64],
-    n_words: NDArray[np.int64],
-    read: NDArray[np.int64],
-    point: NDArray[np.uint64],
-) -> None:
-    for lane in range(start.size):
-        for _ in range(2):
-            point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
+def _next(s: State, lane: int) -> np.uint64:
+    """The next word of a stream; zeros behind its end."""
+    at = s.read[lane]
+    s.read[lane] += 1
+    return np.uint64(s.words[s.start[lane] + at]) if at < s.n_words[lane] else _ZERO
+
+
+_next_word = inner(_next)
 
 
 @jit
-def _next_word(
-    words: NDArray[np.uint32],
-    start: NDArray[np.int64],
-    n_words: NDArray[np.int64],
-    read: NDArray[np.int64],
-    lane: int,
-) -> np.uint64:
-    """Zeros behind the end."""
-    at = read[lane]
-    read[lane] += 1
-    return np.uint64(words[start[lane] + at]) if at < n_words[lane] else _ZERO
+def decode_symbols(s: State, weights: NDArray[np.uint32]) -> bool:
+    """Put the next symbol of every stream, given weights (n, V), into ``s.symbols``.
 
-
-@jit
-def _step(
-    weights: NDArray[np.uint32],
-    words: NDArray[np.uint32],
-    start: NDArray[np.int64],
-    n_words: NDArray[np.int64],
-    read: NDArray[np.int64],
-    left: NDArray[np.int64],
-    lower: NDArray[np.uint64],
-    span: NDArray[np.uint64],
-    point: NDArray[np.uint64],
-    symbols: NDArray[np.int32],
-) -> bool:
-    """Whether every stream was in a state that an encoder can leave."""
+    False if a stream was in a state that no encoder leaves.
+    """
     sound = True
-    for lane in range(start.size):
-        symbols[lane] = 0
-        if left[lane] == 0:
+    for lane in range(s.start.size):
+        s.symbols[lane] = 0
+        if s.left[lane] == 0:
             continue
-        left[lane] -= 1
-        scale = span[lane] >> _PRECISION
-        target = (point[lane] - lower[lane]) // scale
+        s.left[lane] -= 1
+        scale = s.span[lane] >> _PRECISION
+        target = (s.point[lane] - s.lower[lane]) // scale
         if target > _LAST_POINT:  # between the last interval and the end of the range
             sound = False
             target = _LAST_POINT
         symbol, cum, freq = locate(weights[lane], int(target))
-        symbols[lane] = symbol
-        lower[lane] += scale * np.uint64(cum)
-        span[lane] = scale * np.uint64(freq)
-        if span[lane] < _RENORM:
-            lower[lane] <<= _WORD
-            span[lane] <<= _WORD
-            point[lane] = point[lane] << _WORD | _next_word(words, start, n_words, read, lane)
+        s.symbols[lane] = symbol
+        s.lower[lane] += scale * np.uint64(cum)
+        s.span[lane] = scale * np.uint64(freq)
+        if s.span[lane] < _RENORM:
+            s.lower[lane] <<= _WORD
+            s.span[lane] <<= _WORD
+            s.point[lane] = s.point[lane] << _WORD | _next_word(s, lane)
             # One word that is not there may have been zero; then n_words is one short.
-            sound = sound and read[lane] <= n_words[lane] + 2
+            sound = sound and s.read[lane] <= s.n_words[lane] + 2
     return sound

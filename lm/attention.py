@@ -125,26 +125,41 @@ def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> Non
     start = max(0, position - h.windows[layer] + 1) // COLUMNS * COLUMNS
     by, used = start - origin, (position - start + COLUMNS - 1) // COLUMNS * COLUMNS
     s.origin[lane, layer] = start
+    padded = s.values.shape[2] // (s.keys.shape[2] // h.d_head)
     for g in range(h.n_kv_heads):
-        keys = s.keys[lane, g, h.first_slot[layer] * h.d_head :]
-        for i in range(used * h.d_head):
-            keys[i] = keys[i + by * h.d_head]
-        padded = s.values.shape[2] // (s.keys.shape[2] // h.d_head)
+        _shift(s.keys[lane, g], h.first_slot[layer] * h.d_head, used * h.d_head, by * h.d_head)
         for block in range(padded // COLUMNS):
             at = h.first_slot[layer] * padded + block * COLUMNS * slots
-            values = s.values[lane, g, at : at + COLUMNS * slots]
-            for i in range(used * COLUMNS):
-                values[i] = values[i + by * COLUMNS]
+            _shift(s.values[lane, g], at, used * COLUMNS, by * COLUMNS)
 
 
 @inner
-def _softmax(z: I32, gain: int, out: I16) -> int:
-    """``out`` proportional to exp of the scores z, sum about 2**15, returned."""
-    best, narrow = np.int32(-(1 << 31)), np.int32(gain)
+def _shift(strip: I16, at: int, size: int, by: int) -> None:
+    """strip[at:][:size] = strip[at + by:][:size], in parts that don't overlap."""
+    for first in range(at, at + size, by):
+        last = min(first + by, at + size)
+        to, source = strip[first:last], strip[first + by : last + by]
+        for i in range(to.size):
+            to[i] = source[i]
+
+
+@inner
+def _softmax(z: I32, low: int, high: int, gain: int, out: I16) -> int:
+    """``out`` proportional to exp of the scores z, sum about 2**15, returned.
+
+    Only z[low:high] count, the others' shares are 0.  Whole blocks of slots are computed,
+    so that no loop has a remainder.
+    """
+    narrow, nothing = np.int32(gain), np.int32(-(1 << 31))
     for j in range(z.size):
-        v = np.int32((np.int64(z[j]) * np.int64(narrow) + (1 << 27)) >> 28)
-        z[j] = v
-        best = max(best, v)
+        z[j] = np.int32((np.int64(z[j]) * np.int64(narrow) + (1 << 27)) >> 28)
+    for j in range(low):
+        z[j] = nothing
+    for j in range(high, z.size):
+        z[j] = nothing
+    best = nothing
+    for j in range(z.size):
+        best = max(best, z[j])
     # One weight is 2**16, so that unit < 2**15 and w * unit < 2**31.
     unit = np.int32((np.int64(32767) << 16) // exponentials(z, best, 14))
     total = np.int32(0)
@@ -202,12 +217,8 @@ def _attend_group(
         low, high = max(0, position + j - window + 1) - start, position + j + 1 - start
         for i in range(share):
             r = j * share + i
-            for slot in range(low):
-                b.shares[r, slot] = 0
-            for slot in range(high, blocks * COLUMNS):
-                b.shares[r, slot] = 0
-            gain = h.gain[layer, g * share + i]
-            b.totals[r] = _softmax(b.scores[r, low:high], gain, b.shares[r, low:high])
+            z, out = b.scores[r, : blocks * COLUMNS], b.shares[r, : blocks * COLUMNS]
+            b.totals[r] = _softmax(z, low, high, h.gain[layer, g * share + i], out)
     value_start += (start - origin) * COLUMNS
     product(
         b.shares, rows, values, value_start, COLUMNS * slots, (used + 1) // 2, padded // COLUMNS,

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.codec.range_coder import Decoder
+from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.lm import kernels
 from pgolf_codec.lm.attention import POSITIONS, Heads, Room, Strips, strip_slots
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
@@ -25,7 +27,9 @@ ROWS = 128
 
 LOG2_E = 1.4426950408889634
 MATRIX_BITS, VECTOR_BITS = 31, 40
-_NO_U32 = np.empty((0, 0), np.uint32)
+NO_IDS, NO_BOUNDS = np.empty((0, 0), np.int32), np.empty((0, 0), np.uint32)
+NO_CODER = Decoder([], np.empty(0, np.int64)).state
+"""For the uses of :func:`kernels.run` that have none."""
 
 
 class Engine:
@@ -53,7 +57,6 @@ class EngineSession:
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
-        self._no_targets = np.empty((n_streams, 0), np.int32)
 
     def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         n, t = ids.shape
@@ -66,10 +69,9 @@ class EngineSession:
             for start in range(int(self._ahead), t, ROWS):
                 stop = min(start + ROWS, t)
                 one = slice(lane, lane + 1)
-                kernels.advance(
-                    self._params, self._state, lane, inputs[one, start:stop],
-                    inputs[one, start + 1 : stop + 1], self._buffers, cum[one, start:stop],
-                    freq[one, start:stop], _NO_U32,
+                self._run(
+                    lane, inputs[one, start:stop], inputs[one, start + 1 : stop + 1],
+                    cum[one, start:stop], freq[one, start:stop],
                 )  # fmt: skip
         self._pending = inputs[:, -1:].copy()
         self._ahead = self._ahead and t == 0
@@ -85,12 +87,38 @@ class EngineSession:
             self._step()
         return self._weights
 
+    def decode(self, decoder: Decoder, n_steps: int) -> NDArray[np.int32]:
+        decoded = np.empty((len(self._pending), n_steps), np.int32)
+        first = int(self._ahead)
+        if self._ahead:
+            decoded[:, 0] = self._pending[:, 0] = decoder.step(self._weights)
+            self._ahead = False
+        if first < n_steps:
+            rest = np.empty((len(decoded), n_steps - first), np.int32)
+            decoder.check(self._run(0, self._pending, coder=decoder.state, decoded=rest))
+            decoded[:, first:] = rest
+        return decoded
+
     def _step(self) -> None:
-        kernels.advance(
-            self._params, self._state, 0, self._pending, self._no_targets, self._buffers,
-            _NO_U32, _NO_U32, self._weights,
-        )  # fmt: skip
+        self._run(0, self._pending)
         self._ahead = True
+
+    def _run(
+        self,
+        lane: int,
+        ids: NDArray[np.int32],
+        targets: NDArray[np.int32] = NO_IDS,
+        cum: NDArray[np.uint32] = NO_BOUNDS,
+        freq: NDArray[np.uint32] = NO_BOUNDS,
+        coder: Coder = NO_CODER,
+        decoded: NDArray[np.int32] = NO_IDS,
+    ) -> bool:
+        return bool(
+            kernels.run(
+                self._params, self._state, lane, ids, targets, self._buffers, cum, freq,
+                self._weights, coder, decoded,
+            )
+        )  # fmt: skip
 
 
 def _padded(n: int) -> int:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.compiled import inner, jit
 from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.codec.range_coder import State as Coder
+from pgolf_codec.codec.range_coder import decode_symbols
 from pgolf_codec.lm.attention import Heads, Room, Strips, attend, set_angles
 from pgolf_codec.lm.elementwise import EXP2, RESIDUAL_LIMIT, clamp, normalize, scaled
 from pgolf_codec.lm.products import matmul
@@ -214,26 +216,42 @@ def symbol_weights(m: I32, cap: F32, logits: I32, out: U32) -> None:
         out[i] = np.uint32(EXP2[under & np.uint32(1023)]) >> shift
 
 
-@jit
-def advance(
-    p: Params, s: State, lane: int, ids: I32, targets: I32, b: Buffers, cum: U32, freq: U32,
-    weights: U32,
-) -> None:  # fmt: skip
-    """Advance n streams, from ``lane`` on, by t ids each (n, t).
+@inner
+def head(p: Params, first: int, rows: int, b: Buffers) -> None:
+    """Logits of rows of the final states, before their scales."""
+    matmul(b.y[first : first + rows], p.head, b.logits, rows, b.scratch)
 
-    Either ``targets`` (n, t) are the ids that follow each, whose intervals go into ``cum``
-    and ``freq``; or t is 1, ``targets`` (n, 0), and ``weights`` (n, V) get what follows.
+
+@jit
+def run(
+    p: Params, s: State, lane: int, ids: I32, targets: I32, b: Buffers, cum: U32, freq: U32,
+    weights: U32, coder: Coder, decoded: I32,
+) -> bool:  # fmt: skip
+    """Advance n streams, from ``lane`` on, by ids (n, t); one of three:
+
+    - ``targets`` (n, t) are the ids that follow: their intervals go into ``cum`` and ``freq``;
+    - t is 1 and ``targets`` (n, 0): what follows goes into ``weights`` (n, V);
+    - in addition ``decoded`` is (n, steps): the ids that follow are decoded and fed back, step
+      by step; ``ids`` gets the last ones.  False if a stream is damaged.
+
     One entry, so that the graph is compiled once.
     """
-    forward(p, s, lane, ids, b)
     n, t = ids.shape
-    for first in range(0, n * t, HEAD_ROWS):
-        rows = min(HEAD_ROWS, n * t - first)
-        matmul(b.y[first : first + rows], p.head, b.logits, rows, b.scratch)
-        for r in range(rows):
-            if targets.shape[1] == 0:
-                symbol_weights(p.head_m, p.cap, b.logits[r], weights[first + r])
-            else:
-                symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
-                i, j = (first + r) // t, (first + r) % t
-                cum[i, j], freq[i, j] = interval(b.weights, targets[i, j])
+    sound = True
+    for step in range(max(1, decoded.shape[1])):
+        forward(p, s, lane, ids, b)
+        for first in range(0, n * t, HEAD_ROWS):
+            rows = min(HEAD_ROWS, n * t - first)
+            head(p, first, rows, b)
+            for r in range(rows):
+                if targets.shape[1] == 0:
+                    symbol_weights(p.head_m, p.cap, b.logits[r], weights[first + r])
+                else:
+                    symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
+                    i, j = (first + r) // t, (first + r) % t
+                    cum[i, j], freq[i, j] = interval(b.weights, targets[i, j])
+        if decoded.shape[1] > 0:
+            sound = decode_symbols(coder, weights) and sound
+            for i in range(n):
+                ids[i, 0] = decoded[i, step] = coder.symbols[i]
+    return sound
