@@ -25,6 +25,8 @@ class Dataset:
     val: TokenStream
     tokenizer_file: Path | None
     """The SentencePiece model that the manifest names, None without a manifest."""
+    case_operators: int
+    """Version of :mod:`pgolf_codec.lm.case` that the text is written with; 0: none."""
     n_compared: int | None
     """Training documents that were checked not to be in the validation split; None
     if no manifest states hashes of documents."""
@@ -37,14 +39,16 @@ def open_dataset(folder: Path) -> Dataset:
     :class:`ConfigError` if shards are missing, :class:`FormatError` for what are none.
     """
     manifest = find_manifest(folder)
-    tokenizer_file, n_compared = None, None
+    tokenizer_file, case_operators, n_compared = None, 0, None
     if manifest is not None:
-        tokenizer_file = dataset_entry(manifest, folder.resolve().name).tokenizer_file
+        entry = dataset_entry(manifest, folder.resolve().name)
+        tokenizer_file, case_operators = entry.tokenizer_file, entry.case_operators
         n_compared = check_no_overlap(manifest, folder.resolve().name)
     return Dataset(
         train=TokenStream(split_paths(folder, "train")),
         val=TokenStream(split_paths(folder, "val")),
         tokenizer_file=tokenizer_file,
+        case_operators=case_operators,
         n_compared=n_compared,
     )
 

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import ConfigError, RefusedError
 from pgolf_codec.files import replacing
+from pgolf_codec.lm.case import VERSION as CASE_VERSION
+from pgolf_codec.lm.case import fold_case
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.data import SUFFIXES, Log, read_documents, utf8
 from pgolf_codec.lm.manifest import HASH_BYTES, NAME, SPLITS, Split, document_hash, file_sha256
@@ -57,6 +59,8 @@ class DatasetOptions:
     keep_overlap: bool = False
     """Leave training documents that are validation documents where they are.  Training
     refuses such a data set; it is for repeating an export byte for byte."""
+    case: bool = False
+    """A tokenizer that is trained cuts the text behind the case operators."""
     sample_chars: int = 32_000_000
     """Characters that a new tokenizer is trained on."""
     workers: int = 1
@@ -74,6 +78,14 @@ class DatasetOptions:
         for what, text in (("name", self.name), ("stem", self.stem)):
             good = text.replace("-", "").replace("_", "").replace(".", "").isalnum()
             need(good and not text.startswith("."), f"the {what} {text!r} is not one for files")
+
+
+class Blob(NamedTuple):
+    """A tokenizer, as it is sent to workers."""
+
+    model_file: bytes
+    lossless: bool
+    case: bool
 
 
 class Batch(NamedTuple):
@@ -170,10 +182,12 @@ def train_on_sample(
             ):
                 continue
             missing -= len(document.text)
-            texts.append(utf8(document.text).decode("utf-8", "surrogateescape"))
+            data = utf8(document.text)
+            data = fold_case(data) if options.case else data
+            texts.append(data.decode("utf-8", "surrogateescape"))
     tokenizer = train_lossless(texts, vocab_size)
     log(f"tokenizer: {tokenizer.n_symbols:,} symbols from {sum(map(len, texts)):,} characters")
-    return LosslessTokenizer(tokenizer)
+    return LosslessTokenizer(tokenizer, options.case)
 
 
 def _write(
@@ -265,6 +279,7 @@ def _manifest(
                 "name": name,
                 "kind": "sentencepiece_bpe",
                 "lossless": tokenizer.lossless,
+                "case_operators": CASE_VERSION if tokenizer.case else 0,
                 "vocab_size": tokenizer.n_symbols,
                 "bos_id": BOS_ID,
                 "model_path": f"tokenizers/{name}.model",
@@ -342,17 +357,17 @@ def _batches(files: Sequence[Path]) -> Iterator[Batch]:
 
 
 def _encode_all(
-    batches: Iterable[Batch], blob: tuple[bytes, bool], workers: int
+    batches: Iterable[Batch], how: Blob, workers: int
 ) -> Iterator[tuple[Batch, Encoded]]:
     """Every batch with its tokens, in order; a few batches a worker are under way."""
     if workers == 1:
-        tokenizer = tokenizer_from(blob[0], lossless=blob[1])
+        tokenizer = _tokenizer(how)
         for batch in batches:
             yield batch, encode_documents(batch.documents, tokenizer)
         return
     # Fresh processes: a fork would copy whatever threads this one has.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (blob,)) as pool:
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (how,)) as pool:
         waiting: deque[tuple[Batch, Future[Encoded]]] = deque()
         try:
             for batch in batches:
@@ -380,17 +395,20 @@ def encode_documents(documents: Sequence[bytes], tokenizer: TextTokenizer) -> En
     )
 
 
-def _blob(tokenizer: TextTokenizer) -> tuple[bytes, bool]:
-    """What :func:`tokenizer_from` takes."""
-    return tokenizer.model_file(), tokenizer.lossless
+def _blob(tokenizer: TextTokenizer) -> Blob:
+    return Blob(tokenizer.model_file(), tokenizer.lossless, tokenizer.case)
+
+
+def _tokenizer(how: Blob) -> TextTokenizer:
+    return tokenizer_from(how.model_file, lossless=how.lossless, case=how.case)
 
 
 _worker: TextTokenizer | None = None
 
 
-def _start_worker(blob: tuple[bytes, bool]) -> None:
+def _start_worker(how: Blob) -> None:
     global _worker  # noqa: PLW0603 - one tokenizer a process
-    _worker = tokenizer_from(blob[0], lossless=blob[1])
+    _worker = _tokenizer(how)
 
 
 def _encode_in_worker(documents: list[bytes]) -> Encoded:

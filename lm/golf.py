@@ -97,6 +97,8 @@ def settings(golf: GolfRun) -> tuple[ModelConfig, TrainConfig]:
 def prepare_tokens(golf: GolfRun, model: ModelConfig, config: TrainConfig) -> Path:
     """The token files of ``lm.train``: ``train.bin``, ``val.bin``, and ``val.json`` at last."""
     data = open_dataset(golf.data)
+    if data.case_operators:
+        raise ConfigError(f"{golf.data}: an artifact can't code text with case operators yet")
     model_file = tokenizer_file(golf, data)
     tokenizer = Tokenizer.from_sentencepiece(model_file)
     if tokenizer.n_symbols != model.vocab_size:

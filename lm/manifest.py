@@ -61,6 +61,8 @@ class DatasetEntry:
     root: Path
     name: str
     tokenizer_file: Path | None
+    case_operators: int
+    """Version of the operators that its text is written with; 0: none."""
     n_shards: dict[Split, int]
     shards: dict[Split, tuple[ShardEntry, ...]]
     document_files: dict[Split, Path]
@@ -190,6 +192,7 @@ def _entry(root: Path, name: str, entry: dict[str, Any], values: dict[str, Any])
         root=root,
         name=name,
         tokenizer_file=None if model is None else _inside(root, model),
+        case_operators=int(tokenizer.get("case_operators", 0)),
         n_shards={split: int(entry["stats"][f"files_{split}"]) for split in SPLITS},
         shards={
             split: tuple(

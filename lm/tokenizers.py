@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType, parse
 from pgolf_codec.codec.tokenizer import BLANK, Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, CorruptError
+from pgolf_codec.lm.case import fold_case, unfold_case
 from pgolf_codec.lm.config import BOS_ID
 
 BYTE_VOCABULARY = 258
@@ -33,6 +34,11 @@ class TextTokenizer(Protocol):
 
     @property
     def n_symbols(self) -> int: ...
+
+    @property
+    def case(self) -> bool:
+        """Whether capital letters are written as operators."""
+        ...
 
     @property
     def lossless(self) -> bool:
@@ -53,6 +59,8 @@ class LosslessTokenizer:
     """:class:`~pgolf_codec.codec.tokenizer.Tokenizer` as a :class:`TextTokenizer`."""
 
     tokenizer: Tokenizer
+    case: bool = False
+    """Whether it cuts the text behind the case operators (:mod:`pgolf_codec.lm.case`)."""
     lossless: bool = True
 
     @property
@@ -60,7 +68,13 @@ class LosslessTokenizer:
         return self.tokenizer.n_symbols
 
     def encode(self, data: bytes) -> NDArray[np.uint16]:
+        data = fold_case(data) if self.case else data
         return self.tokenizer.encode(data).astype(np.uint16)
+
+    def decode(self, ids: NDArray[np.uint16]) -> bytes:
+        """The bytes that :meth:`encode` was given."""
+        data = self.tokenizer.decode(ids)
+        return unfold_case(data) if self.case else data
 
     def model_file(self) -> bytes:
         return self.tokenizer.to_sentencepiece()
@@ -69,6 +83,7 @@ class LosslessTokenizer:
 class LossyTokenizer:
     """A SentencePiece model as it is, with the normalisation that it states."""
 
+    case = False
     lossless = False
 
     def __init__(self, proto: bytes) -> None:
@@ -89,22 +104,25 @@ class LossyTokenizer:
         return self._proto
 
 
-def load_tokenizer(path: Path, *, lossless: bool = False) -> TextTokenizer:
+def load_tokenizer(path: Path, *, lossless: bool = False, case: bool = False) -> TextTokenizer:
     """From a SentencePiece ``.model``, as it is, or a blob of :meth:`Tokenizer.to_bytes`.
 
     With ``lossless`` the pieces of a lossy model are used without its normalisation,
     so that they carry every byte: other ids than the challenge's for the same text.
+    With ``case`` they cut the text behind the case operators; only lossless ones can.
     Raises :class:`CorruptError` or :class:`ConfigError`.
     """
-    return tokenizer_from(path.read_bytes(), lossless=lossless)
+    return tokenizer_from(path.read_bytes(), lossless=lossless, case=case)
 
 
-def tokenizer_from(blob: bytes, *, lossless: bool = False) -> TextTokenizer:
+def tokenizer_from(blob: bytes, *, lossless: bool = False, case: bool = False) -> TextTokenizer:
     """:func:`load_tokenizer` of bytes."""
     if blob[:4] == b"\x28\xb5\x2f\xfd":  # zstd
-        return LosslessTokenizer(Tokenizer.from_bytes(blob))
+        return LosslessTokenizer(Tokenizer.from_bytes(blob), case)
     if lossless or _keeps_everything(blob):
-        return LosslessTokenizer(Tokenizer.from_sentencepiece(blob))
+        return LosslessTokenizer(Tokenizer.from_sentencepiece(blob), case)
+    if case:
+        raise ConfigError("tokenizer: case operators need a lossless one")
     return LossyTokenizer(blob)
 
 
@@ -166,7 +184,7 @@ def shard_bytes(model_file: bytes, ids: NDArray[Any]) -> int:
     """Bytes that the stream ``ids`` of documents with BOS stands for, but for its first id.
 
     Of a lossless tokenizer these are the documents' own; of a lossy one they are what
-    the challenge counts.
+    the challenge counts.  Not for ids behind case operators.
     """
     tokenizer = tokenizer_from(model_file)
     if isinstance(tokenizer, LosslessTokenizer):

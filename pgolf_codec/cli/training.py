@@ -60,6 +60,9 @@ def data_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of MODEL take the pieces, not the folding of white space and characters",
     )
+    build.add_argument(
+        "--case", action="store_true", help="write capital letters as operators before small ones"
+    )
     split = build.add_mutually_exclusive_group()
     split.add_argument(
         "--val-share", type=float, metavar="X", help="of the documents, by hash (default 0.01)"
@@ -239,12 +242,15 @@ def _data_build(options: argparse.Namespace) -> int:
         **named,
         val_files=tuple(options.val or ()),
         keep_overlap=options.keep_overlap,
+        case=options.case,
         workers=options.workers,
     )
     tokenizer = options.vocab_size
     if options.tokenizer is not None:
         with files.reading(options.tokenizer):
-            tokenizer = load_tokenizer(options.tokenizer, lossless=options.lossless)
+            tokenizer = load_tokenizer(
+                options.tokenizer, lossless=options.lossless, case=options.case
+            )
     print(build_dataset(options.inputs, options.output, tokenizer, settings, log=_tell))
     return OK
 

@@ -17,7 +17,9 @@ from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, CorruptError, FormatError, OverlapError, RefusedError
 from pgolf_codec.lm.data import read_documents
 from pgolf_codec.lm.dataset import check_tokens, open_dataset
+from pgolf_codec.lm.dataset import documents as iterate
 from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
+from pgolf_codec.lm.golf import GolfRun, run
 from pgolf_codec.lm.manifest import (
     HASH_BYTES,
     check_no_overlap,
@@ -28,6 +30,19 @@ from pgolf_codec.lm.manifest import (
 )
 from pgolf_codec.lm.tokenizers import LosslessTokenizer, byte_tokenizer, load_tokenizer
 
+RECIPE = """
+[model]
+vocab_size = 300
+n_layers = 1
+d_model = 8
+n_heads = 1
+n_kv_heads = 1
+d_head = 8
+d_hidden = 8
+windows = [8]
+rope_dims = 0
+[train]
+"""
 SHARED = Path(__file__).parents[3] / "shared"
 QUIET: Callable[[str], None] = lambda line: None  # noqa: E731
 
@@ -352,6 +367,25 @@ def test_tokens_are_compared_where_hashes_are_missing(
     assert main(["data", "check", "--tokens", str(tmp_path / "leaky" / "manifest.json")]) == 1
     assert main(["data", "check", "--tokens", str(tmp_path / "clean" / "manifest.json")]) == 0
     assert "none of 32 training documents" in capsys.readouterr().out
+
+
+def test_case_operators(tmp_path: Path) -> None:
+    texts = [text.title() + " AND ALL OF IT" for text in documents(200)]
+    options = DatasetOptions(name="cased", val_share=0.1, case=True)
+    path = jsonl(tmp_path / "a.jsonl", texts)
+    folder = build_dataset([path], tmp_path / "out", 300, options, log=QUIET)
+    data = open_dataset(folder)
+    assert data.case_operators == 1
+    assert data.tokenizer_file is not None
+    tokenizer = load_tokenizer(data.tokenizer_file, case=True)
+    assert isinstance(tokenizer, LosslessTokenizer)
+    found = [tokenizer.decode(d[1:]) for s in (data.train, data.val) for d in iterate(s)]
+    assert sorted(found) == sorted(text.encode() for text in texts)
+    pieces = tokenizer.tokenizer.table
+    letters = [p for p in pieces[258:] if any(65 <= byte < 91 for byte in p)]
+    assert letters == []
+    with pytest.raises(ConfigError, match="case operators"):
+        run(GolfRun(recipe=RECIPE, code=b"", data=folder, out=tmp_path / "golf"))
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,63 @@
+"""Case operators: capital letters as marks before small ones, and back, for any bytes.
+
+"The HTML of McDonald" becomes "↑the⇑ html of↑ mc↑donald", so that a vocabulary need not
+have a word twice.  ↑ (U+0011) raises one letter, ⇑ (U+0012) a run of two or more; a mark
+stands before the blank that precedes its word, so that "▁the" is one piece wherever it
+stands.  A real character of these is written behind U+0013.  Letters are those of the
+basic plane whose case is one character both ways; all others are left as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+RAISE, RAISE_RUN, LITERAL = "\x11", "\x12", "\x13"
+
+VERSION = 1
+"""Of the operators, for manifests."""
+
+
+def fold_case(data: bytes) -> bytes:
+    """The text with marks; :func:`unfold_case` gives ``data`` back."""
+
+    def mark(match: re.Match[str]) -> str:
+        literal, blank, letters = match.groups()
+        if literal:
+            return LITERAL + str(literal)
+        return (RAISE if len(letters) == 1 else RAISE_RUN) + blank + letters.lower()
+
+    return _patterns()[0].sub(mark, _text(data)).encode("utf-8", "surrogateescape")
+
+
+def unfold_case(data: bytes) -> bytes:
+    """What :func:`fold_case` was given."""
+
+    def act(match: re.Match[str]) -> str:
+        literal, blank_of_run, run, blank, letter = match.groups()
+        if literal:
+            return str(literal)
+        return blank_of_run + run.upper() if run else blank + letter.upper()
+
+    return _patterns()[1].sub(act, _text(data)).encode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What to mark, and marks with what they act on."""
+    pairs = [
+        (upper, lower)
+        for upper in map(chr, range(0x10000))  # beyond, a class of characters is slow
+        if len(lower := upper.lower()) == 1 and lower != upper and lower.upper() == upper
+    ]
+    big = f"[{re.escape(''.join(upper for upper, _ in pairs))}]"
+    small = f"[{re.escape(''.join(lower for _, lower in pairs))}]"
+    there = re.compile(f"([{RAISE}{RAISE_RUN}{LITERAL}])|( ?)({big}{{2,}}(?!{small})|{big})")
+    back = re.compile(
+        f"{LITERAL}(.)|{RAISE_RUN}( ?)({small}+)|{RAISE}( ?)({small})", flags=re.DOTALL
+    )
+    return there, back
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
