@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -29,8 +30,8 @@ class Device(Protocol):
 
     def max_lanes(self, model: Model) -> int: ...
 
-    def lanes(self, model: Model, n: int) -> Lanes:
-        """At least ``n`` of them; they may have been used before."""
+    def lanes(self, model: Model, n: int) -> AbstractContextManager[Lanes]:
+        """At least ``n`` of them, for nobody else meanwhile; they may have been used before."""
         ...
 
 
@@ -100,8 +101,9 @@ class LaneCoder:
         """(coded bytes, entropy in bits) of each run."""
         if not runs:
             return []
-        schedule, on = self._schedule([run.size for run in runs], model)
-        return lanes.encode(runs, on, schedule, tick)
+        schedule = Schedule.of([run.size for run in runs], self.device.max_lanes(model))
+        with self.device.lanes(model, schedule.n_lanes) as on:
+            return lanes.encode(runs, on, schedule, tick)
 
     def _decode(
         self, coded: list[CodedFrame], model: Model, progress: Progress | None
@@ -113,18 +115,15 @@ class LaneCoder:
         if streams:
             sizes = [stream.n_symbols for stream in streams]
             tick = _tick(progress, sum(f.header.raw_bytes for f in coded), sum(sizes))
-            schedule, on = self._schedule(sizes, model)
-            runs = iter(lanes.decode(streams, on, schedule, tick))
+            schedule = Schedule.of(sizes, self.device.max_lanes(model))
+            with self.device.lanes(model, schedule.n_lanes) as on:
+                runs = iter(lanes.decode(streams, on, schedule, tick))
         return [
             one
             if isinstance(one, FormatError)
             else or_error(_raw, frame, [next(runs) for _ in one], model)
             for frame, one in zip(coded, split, strict=True)
         ]
-
-    def _schedule(self, sizes: list[int], model: Model) -> tuple[Schedule, Lanes]:
-        schedule = Schedule.of(sizes, self.device.max_lanes(model))
-        return schedule, self.device.lanes(model, schedule.n_lanes)
 
 
 def _model_payload(cut: list[NDArray[np.int32]], coded: list[tuple[bytes, float]]) -> ModelPayload:

@@ -29,8 +29,6 @@ LANES = 16
 """The number of streams is rounded up to a multiple of this (see :class:`Matrix`)."""
 HEAD_ROWS = 1024
 """Streams whose logits exist at one time."""
-ATTENTION_ITEMS = 1 << 26
-"""Keys of a layer that exist as float64 at one time."""
 ENCODED_STEPS = 64
 """Steps of known symbols between two waits for the device."""
 
@@ -171,7 +169,8 @@ class Lanes:
         self._last_id = zeros(rows)
         self._last_embedding = zeros(rows, c.d_model, dtype=torch.int16)
         self._keys, self._values = (
-            [zeros(rows, groups, w, heads, dtype=torch.int16) for w in c.windows] for _ in range(2)
+            [zeros(rows, groups, w, heads, dtype=torch.float64) for w in c.windows]
+            for _ in range(2)
         )
         self._inputs = zeros(2, rows)
         """Symbols to code, or points to look up; and whether a stream starts anew."""
@@ -329,20 +328,16 @@ class Lanes:
         e, c = self._engine, self._engine.config
         a = layer.qkv.scaled(y).view(-1, c.n_heads + 2 * c.n_kv_heads, c.d_head)
         both = a[:, : c.n_heads + c.n_kv_heads].clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        both = ops.rotate(ops.norm(both), cosine, sine).to(torch.int16)
+        both = ops.rotate(ops.norm(both), cosine, sine).double()
         q = both[:, : c.n_heads].reshape(-1, c.n_kv_heads, c.n_heads // c.n_kv_heads, c.d_head)
         keys, values = self._keys[i], self._values[i]
         slot = self._position % layer.window
         keys[self._row, :, slot] = both[:, c.n_heads :]
         v = a[:, c.n_heads + c.n_kv_heads :].clamp_(-e.value_limit, e.value_limit)
-        values[self._row, :, slot] = v.to(torch.int16)
+        values[self._row, :, slot] = v.double()
         count = (self._position + 1).clamp_(max=layer.window)
-        o = torch.empty_like(q)
-        rows = max(1, ATTENTION_ITEMS // keys[0].numel())
-        for at in range(0, len(q), rows):
-            part = slice(at, at + rows)
-            o[part] = ops.attend(q[part], keys[part], values[part], count[part], layer.gain, e.exp2)
-        return o.view(-1, c.n_heads * c.d_head)
+        o = ops.attend(q, keys, values, count, layer.gain, e.exp2)
+        return o.view(-1, c.n_heads * c.d_head).to(torch.int16)
 
 
 class TorchSession:

@@ -125,12 +125,13 @@ def rotate(y: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 def attend(
     q: Tensor, keys: Tensor, values: Tensor, count: Tensor, gain: Tensor, exp2: Tensor
 ) -> Tensor:
-    """Queries (n, G, H / G, K) over rings (n, G, W, K) int16, of which the first ``count``
-    (n) slots are filled: (n, G, H / G, K) int64.
+    """Queries (n, G, H / G, K) over rings (n, G, W, K), of which the first ``count`` (n)
+    slots are filled: (n, G, H / G, K) int64.
 
-    Both products are done in float64: |q k| < 2**28 and |sum p v| < 2**31.
+    ``q``, ``keys`` and ``values`` are integers as float64, in which both products are
+    exact: |q k| < 2**28 and |sum p v| < 2**31, and so are their parts.
     """
-    dots = torch.matmul(q.double(), keys.double().mT).long()  # (n, G, H / G, W)
+    dots = torch.matmul(q, keys.mT).long()  # (n, G, H / G, W)
     z = dots.mul_(gain).add_(1 << 27).bitwise_right_shift_(28)
     empty = torch.arange(keys.shape[2], device=q.device) >= count[:, None, None, None]
     z.masked_fill_(empty, -(1 << 40))
@@ -139,7 +140,7 @@ def attend(
     unit = (INT16_MAX << 16) // w.sum(-1, keepdim=True)
     p = w.mul_(unit).add_(1 << 15).bitwise_right_shift_(16)
     inverse = (1 << 32) // p.sum(-1, keepdim=True)
-    sums = torch.matmul(p.double(), values.double()).long()
+    sums = torch.matmul(p.double(), values).long()
     return sums.mul_(inverse).add_(1 << 31).bitwise_right_shift_(32)
 
 

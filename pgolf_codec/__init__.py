@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pgolf_codec.errors import (
     ConfigError,
     CorruptError,
+    DeviceError,
     FormatError,
     ModelError,
     ModelNotFoundError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from pgolf_codec.codec.frame_coder import FrameCoder
     from pgolf_codec.codec.model import Model, ModelResolver
     from pgolf_codec.codec.source import Readable
     from pgolf_codec.codec.stream import ArchiveReader, ArchiveWriter, Writable
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "CorruptError",
+    "DeviceError",
     "FormatError",
     "ModelError",
     "ModelNotFoundError",
@@ -69,16 +72,22 @@ __all__ = [
 
 
 def compress(
-    data: Buffer, *, model: Model | str | os.PathLike[str] | None = None, threads: int | None = None
+    data: Buffer,
+    *,
+    model: Model | str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    device: str | None = None,
 ) -> bytes:
     """Compress ``data`` into one archive, the contents of a ``.pgz`` file.
 
     ``data`` is any object with the buffer protocol; all bytes come back, text or
     not.  ``model`` is an embedded model's name, the path of a ``.pglm`` file or what
     :func:`load_model` gave; None is the default model.  ``threads`` is by default
-    the number of CPUs; it does not change a bit of the result.
+    the number of CPUs; it does not change a bit of the result, and neither does
+    ``device``: None or ``cpu``, ``cuda``, ``cuda:1`` (docs/GPU.md).
 
-    Raises :class:`ModelNotFoundError`, or :class:`FormatError` for a bad artifact.
+    Raises :class:`ModelNotFoundError`, :class:`FormatError` for a bad artifact, or
+    :class:`DeviceError`.
 
     >>> import pgolf_codec
     >>> blob = pgolf_codec.compress(b"To be, or not to be, that is the question.")
@@ -87,7 +96,7 @@ def compress(
     """
     from pgolf_codec.codec import stream
 
-    return stream.compress(data, model=_model(model), threads=threads)
+    return stream.compress(data, model=_model(model), threads=threads, coder=_frame_coder(device))
 
 
 def decompress(
@@ -96,6 +105,7 @@ def decompress(
     model: Model | str | os.PathLike[str] | None = None,
     max_output_bytes: int | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> bytes:
     """The bytes that were given to :func:`compress`, or an error: never other bytes.
 
@@ -118,7 +128,11 @@ def decompress(
     from pgolf_codec.codec import stream
 
     return stream.decompress(
-        blob, model=_resolver(model), max_output_bytes=max_output_bytes, threads=threads
+        blob,
+        model=_resolver(model),
+        max_output_bytes=max_output_bytes,
+        threads=threads,
+        coder=_frame_coder(device),
     )
 
 
@@ -129,8 +143,10 @@ def open(
     model: Model | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     streams: int | None = None,
+    device: str | None = None,
 ) -> ArchiveReader | ArchiveWriter:
-    """Open an archive as a binary file object; one frame is in memory at a time.
+    """Open an archive as a binary file object; one frame is in memory at a time (on a GPU:
+    many).
 
     ``file`` is a path or a binary file object, which is not closed.  Reading to the
     end checks everything that :func:`decompress` checks and raises the same errors.
@@ -150,11 +166,12 @@ def open(
     """
     from pgolf_codec.codec import stream
 
+    coder = _frame_coder(device)
     if mode not in ("r", "rb"):
         return stream.open_archive(
-            file, mode, model=_model(model), threads=threads, streams=streams
+            file, mode, model=_model(model), threads=threads, streams=streams, coder=coder
         )
-    return stream.open_archive(file, mode, model=_resolver(model), threads=threads)
+    return stream.open_archive(file, mode, model=_resolver(model), threads=threads, coder=coder)
 
 
 def load_model(model: str | os.PathLike[str] | None = None) -> ArtifactModel:
@@ -202,6 +219,12 @@ def verify(
 def _model(model: Model | str | os.PathLike[str] | None) -> Model:
     """The model to write with."""
     return load_model(model) if model is None or isinstance(model, str | os.PathLike) else model
+
+
+def _frame_coder(device: str | None) -> FrameCoder:
+    from pgolf_codec.devices import frame_coder
+
+    return frame_coder(device)
 
 
 def _resolver(model: Model | str | os.PathLike[str] | None) -> Model | ModelResolver:
