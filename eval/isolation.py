@@ -49,6 +49,7 @@ class Isolation:
         self.kind = NAMESPACES if self._leave(hidden) else GUARD
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         os.environ.setdefault("PGOLF_CODEC_CACHE", os.path.join(cache, "pgolf-codec"))
+        self._cache = Path(os.environ["PGOLF_CODEC_CACHE"] or scratch)
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
             os.environ[name] = str(scratch)
 
@@ -75,7 +76,8 @@ class Isolation:
             path = Path(os.path.realpath(name))
             if path.parent.name == "__pycache__" and path.suffix == ".pyc":
                 path = path.parents[1] / f"{path.name.split('.')[0]}.py"
-            if not _comes_with_the_system(path) and path.is_file():
+            made_here = any(path.is_relative_to(folder) for folder in (self._scratch, self._cache))
+            if not made_here and not _comes_with_the_system(path) and path.is_file():
                 found.add(path)
         return sorted(found)
 

@@ -142,10 +142,16 @@ class PredictorReceipt(Receipt):
 
     def _more_lines(self) -> list[tuple[str, str]]:
         text = f"{self.claimed_bits / 8:.1f} bytes of {self.claimed_bytes}"
-        beside = f"{self.residual_bytes} bytes for what tokens lose, {self.order_bytes} for order"
+        from pgolf_codec.eval.bpb import way
+
+        way_lines = [
+            ("" if i else "way", f"{step.bpb:+.4f} {step.name}: {step.meaning}")
+            for i, step in enumerate(way(self))
+        ]
         return [
             ("claimed", f"{text}{_bpb(self.claimed_bpb)}"),
-            ("beside", f"{beside}; {self.n_symbols_coded} symbols, {self.n_documents} documents"),
+            *way_lines,
+            ("symbols", f"{self.n_symbols_coded} in {self.n_documents} documents"),
             ("process", self.isolation),
         ]
 

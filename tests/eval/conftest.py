@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +50,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "Host", Here)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.syspath_prepend(str(ZOO))
+
+
+@pytest.fixture
+def ask() -> Callable[..., dict[str, Any]]:
+    """``ask(spec, task, ...)`` of a predictor in this process."""
+    return lambda spec, task, **values: Here(spec).ask(task, **values)
 
 
 @pytest.fixture

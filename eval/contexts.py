@@ -1,0 +1,68 @@
+"""What each symbol is predicted from, as far as a decoder can know it.
+
+A *window* is a run of positions that is scored from one call of a model: position t sees
+positions begin .. t − 1, never t or later.  Every plan here depends on t alone, not on
+how much text is still to come, so a decoder that has decoded up to t knows its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Positions ``first`` .. ``end`` − 1 are scored; what is seen starts at ``begin``."""
+
+    begin: int
+    first: int
+    end: int
+
+
+def rows(n: int, length: int) -> list[Window]:
+    """The text cut into rows: each starts with no context, as in the challenge's baseline."""
+    return sliding(n, length, length)
+
+
+def sliding(n: int, length: int, stride: int) -> list[Window]:
+    """Windows of ``length``, each a ``stride`` further, which scores what is new in it.
+
+    A position sees at least ``length − stride`` others before it, once there are as many.
+    The last window ends with the text and scores only what no other has scored.
+    """
+    if not 1 <= stride <= length:
+        raise ValueError(f"a stride of {stride} in windows of {length}")
+    plan, first = [], 0
+    while first < n:
+        begin = max(0, first + stride - length)
+        end = min(n, begin + length)
+        plan.append(Window(begin, first, end))
+        first = end
+    return plan
+
+
+def rolling(n: int, length: int) -> list[Window]:
+    """Each position sees the ``length − 1`` before it: what a cache of keys and values holds."""
+    return sliding(n, length, 1)
+
+
+def by_document(starts: Sequence[int], n: int, length: int, stride: int) -> list[Window]:
+    """Sliding windows that never reach back over the start of a document.
+
+    ``starts`` are the positions of documents' first symbols, in ascending order; the
+    first is 0 unless the text is empty.
+    """
+    bounds = [*starts, n]
+    return [
+        Window(start + window.begin, start + window.first, start + window.end)
+        for start, end in pairwise(bounds)
+        for window in sliding(end - start, length, stride)
+    ]
+
+
+def seen_from(plan: Sequence[Window]) -> Iterator[int]:
+    """For each position in turn, where what it sees begins."""
+    for window in plan:
+        yield from (window.begin for _ in range(window.first, window.end))
