@@ -135,10 +135,32 @@ def integers(results: dict[str, Any]) -> str:
     )
 
 
+def tokenizers(results: dict[str, Any]) -> str:
+    """Vocabularies side by side."""
+    rows = [
+        [
+            row["name"],
+            f"{row['symbols']:,}",
+            "yes" if row["lossless"] else "no",
+            f"{row['tokens']:,}",
+            f"{row['bytes_per_token']:.3f}",
+            f"{row['trigram_bpb']:.4f}",
+        ]
+        for row in results["rows"]
+    ]
+    return (
+        f"`{results['text']}`, {results['text_bytes']:,} bytes; vocabularies of ours trained on "
+        f"{results['sample_bytes']:,} bytes of `{results['train']}`, the trigram on "
+        f"{results['train_bytes']:,}.\n\n"
+        + markdown(["", "symbols", "lossless", "tokens", "bytes a token", "trigram bpb"], rows)
+    )
+
+
 TABLES = (
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
     Table("integers", "docs/NUMERICS.md", integers),
+    Table("tokenizers", "docs/DATA.md", tokenizers),
 )
 
 
