@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,13 @@ from pgolf_codec.lm.engine import make_params
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
-from pgolf_codec.quant.rounding import round_columns, round_rows
+from pgolf_codec.quant.gptq import Curvature
+from pgolf_codec.quant.moments import Moments
+from pgolf_codec.quant.quantizers import Nearest, Quantizer
+from pgolf_codec.quant.waterfilling import Scales
 
+BALANCE_OCTAVES = 6
+"""Most that a hidden unit's size is changed by: all share one fixed-point position."""
 STEPS_PER_SIGMA = {"matrix": 18.0, "embedding": 36.0, "bigram": 6.0}
 
 
@@ -64,25 +71,72 @@ def peaks(model: Transformer, ids: Tensor) -> dict[str, list[float]]:
     return seen
 
 
+def merge_scales(model: Transformer) -> Transformer:
+    """A copy whose scales of ``wo`` and ``down`` are 1, and part of these matrices."""
+    model = copy.deepcopy(model)
+    p = dict(model.named_parameters())
+    with torch.no_grad():
+        for i in range(model.config.n_layers):
+            for matrix, scale in (("attention.wo", "attention.scale"), ("mlp.down", "mlp.scale")):
+                p[f"blocks.{i}.{matrix}"].mul_(p[f"blocks.{i}.{scale}"][:, None])
+                p[f"blocks.{i}.{scale}"].fill_(1.0)
+    return model
+
+
+def balance(
+    model: Transformer, moments: Mapping[str, Moments]
+) -> tuple[Transformer, dict[str, Moments]]:
+    """The same function, with hidden units of such sizes that the columns of ``down`` weigh alike.
+
+    Equal steps are then what waterfilling asks for.  A hidden unit is homogeneous of
+    degree 2: t times its row of ``up`` is t**2 times the unit, and 1 / t**2 times its
+    column of ``down`` undoes that.  Scales must be merged.  Returns the new moments too.
+    """
+    model, moments = copy.deepcopy(model), dict(moments)
+    p = dict(model.named_parameters())
+    with torch.no_grad():
+        for i in range(model.config.n_layers):
+            up, down = moments[f"blocks.{i}.up"], moments[f"blocks.{i}.down"]
+            weights = Curvature.of(down).column_weights
+            size = np.sqrt(weights / np.exp(np.log(weights).mean()))
+            size = np.clip(size, 2.0**-BALANCE_OCTAVES, 2.0**BALANCE_OCTAVES)
+            p[f"blocks.{i}.mlp.down"].mul_(torch.from_numpy(size).float())
+            p[f"blocks.{i}.mlp.up"].div_(torch.from_numpy(np.sqrt(size)).float()[:, None])
+            moments[f"blocks.{i}.up"] = Moments(up.inputs, up.outputs * size)
+            moments[f"blocks.{i}.down"] = Moments(down.inputs / np.outer(size, size), down.outputs)
+    return model, moments
+
+
 def _frac(peak: float, limit: int, most: int) -> int:
     """Most fraction bits at which ``peak``, with a third to spare, stays within ``limit``."""
     return max(0, min(most, math.floor(math.log2(limit / (1.33 * peak + 1e-9)))))
 
 
-def quantize(model: Transformer, calibration: Tensor, steps: dict[str, float]) -> IntegerWeights:
-    """Round every matrix to nearest; fixed-point positions from ``calibration`` ids (B, T)."""
+def quantize(
+    model: Transformer, calibration: Tensor, quantizer: Quantizer | dict[str, float]
+) -> IntegerWeights:
+    """Quantize every matrix; fixed-point positions from ``calibration`` ids (B, T).
+
+    ``quantizer`` may be the steps per sigma of :class:`Nearest`.
+    """
     c = model.config
+    if isinstance(quantizer, dict):
+        quantizer = Nearest(quantizer)
     p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
     seen = peaks(model, calibration)
     out: dict[str, NDArray[Any]] = {}
 
-    def matrix(name: str, w: NDArray[np.float64], kind: str = "matrix") -> None:
-        out[f"{name}.q"], out[f"{name}.s"] = round_rows(w, steps[kind])
+    def matrix(name: str, w: NDArray[np.float64], scales: Scales = "rows") -> None:
+        found = quantizer(name, w, scales)
+        out[f"{name}.q"] = found.values.astype(np.int8)
+        found_scales = found.row_scales if scales == "rows" else found.column_scales
+        assert found_scales is not None
+        out[f"{name}.s"] = found_scales
 
-    matrix("embedding", p["embedding"], "embedding")
+    matrix("embedding", p["embedding"])
     out["smear"] = p["smear"].astype(np.float16)
     if c.bigram_buckets:
-        out["bigram.q"], out["bigram.s"] = round_columns(p["bigram"], steps["bigram"])
+        matrix("bigram", p["bigram"], "columns")
         matrix("bigram_proj", p["bigram_proj"])
     for i in range(c.n_layers):
         source, name = f"blocks.{i}", f"blocks.{i}"

@@ -1,0 +1,316 @@
+"""Integers of a trellis to bytes and back: adaptive binary range coding, no table sent.
+
+The decoder runs the trellis (:mod:`pgolf_codec.quant.trellis`) along, so it knows which
+of the two quantizers an index belongs to.  It also keeps a running mean of |x| for each
+row and for the column at hand: their product says how large a weight to expect, and its
+class (quarters of an octave) chooses the probabilities.  These start as those of a normal
+distribution of that size, from integer tables, and adapt.  All arithmetic is on integers.
+
+Payload: number of states as log2, uint8; then the bytes of the range coder.  Columns are
+coded one after the other, each from its first row, each from state 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.errors import CorruptError
+from pgolf_codec.lm.tables import exp2_table
+from pgolf_codec.quant.trellis import CODES, machine
+
+MAX_WEIGHT = 127
+ONE = 1 << 12
+"""A row's size relative to the others is in units of 2**-12."""
+PRIOR_WEIGHT = 4
+"""Rows, or columns, that a running mean starts with."""
+AHEAD = 4
+"""Rows of a column, and from the 16th on columns, for which one mean is used."""
+N_CLASSES = 64
+N_LENGTHS = 6
+ZERO, LENGTH, MANTISSA = 0, 1, 8
+"""Places of a set of probabilities: is it zero; is it longer; the bits after the first."""
+SET = MANTISSA + N_LENGTHS * 32
+START_COUNT, MAX_COUNT = 16, 1000
+"""Symbols that the prior is worth, and after which adaptation gets no slower."""
+TOP = 1 << 24
+FINE = 12
+"""Bits of a probability beyond the 16 that the coder uses."""
+
+_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_inline = numba.njit(nogil=True, error_model="numpy", inline="always")  # twice as fast
+
+
+def _class_of(mean: int) -> int:
+    octave = max(mean, 1).bit_length() - 1
+    return 4 * octave + (((mean << 2) >> octave) & 3)
+
+
+@functools.cache
+def prior() -> NDArray[np.int32]:
+    """Probabilities of a 0, in 2**-28: (N_CLASSES, 2 parities, SET).
+
+    A weight of class q has |x| of about m = (9 + 2 (q mod 4)) / 8 * 2**(q // 4 - 8) in the
+    mean; magnitudes are weighed by 7/8 of a normal and 1/8 of a Laplace distribution.
+    """
+    exp2 = exp2_table().astype(np.int64)
+    out = np.full((N_CLASSES, 2, SET), 1 << 15, np.int32)
+    x = np.arange(130, dtype=np.int64)
+    for q in range(N_CLASSES):
+        # m in 2**-11; log2(e) / pi, and log2(e), in 2**-10 and scaled by m**2 and m
+        m = (9 + 2 * (q % 4)) << (q // 4)
+        normal = np.minimum(x * x * (470 << 22) // (m * m), 30 << 10)
+        laplace = np.minimum(x * (1477 << 11) // m, 30 << 10)
+        w = sum(share * (exp2[e & 1023] >> (e >> 10)) for share, e in ((7, normal), (1, laplace)))
+        for parity in range(2):
+            _fill(out[q, parity], np.asarray(w), parity)
+    out <<= FINE
+    out.setflags(write=False)
+    return out
+
+
+def _fill(probabilities: NDArray[np.int32], w: NDArray[np.int64], parity: int) -> None:
+    """The binary decisions of one set, from weights of |x|."""
+    sizes = w[1:128:2] if parity else np.append(2 * w[2:128:2], 0)
+    if not parity:
+        probabilities[ZERO] = _share(int(w[0]), int(sizes.sum()))
+    v = np.arange(1, 65)
+    for length in range(N_LENGTHS):
+        of_length = sizes[(v >> length) == 1]
+        longer = sizes[v >= 2 << length]
+        probabilities[LENGTH + length] = _share(int(of_length.sum()), int(longer.sum()))
+        for bit in range(length):
+            for prefix in range(1 << bit, 2 << bit):
+                zeros = sizes[(v >> (length - bit - 1)) == 2 * prefix]
+                ones = sizes[(v >> (length - bit - 1)) == 2 * prefix + 1]
+                at = MANTISSA + 32 * length + prefix
+                probabilities[at] = _share(int(zeros.sum()), int(ones.sum()))
+
+
+def _share(zeros: int, ones: int) -> int:
+    """Probability of a 0 in 2**-16."""
+    return min(max(((zeros + 1) << 16) // (zeros + ones + 2), 64), (1 << 16) - 64)
+
+
+def encode(x: NDArray[np.int8], n_states: int) -> bytes:
+    """Payload of integers (rows, columns) that obey the trellis of ``n_states``."""
+    data = np.empty(2 * x.size + 64, np.uint8)
+    sign = np.array([1 << 15 + FINE], np.int32)
+    n_bytes = _walk(
+        False, data, x, machine(n_states), prior().copy(), sign, np.zeros(x.shape[0], np.int64)
+    )
+    return bytes([n_states.bit_length() - 1]) + data[:n_bytes].tobytes()
+
+
+def decode(payload: memoryview | bytes, shape: tuple[int, int]) -> NDArray[np.int8]:
+    """The integers (rows, columns), or :class:`CorruptError`."""
+    if not payload or 1 << payload[0] not in CODES:
+        raise CorruptError("trellis tensor: the number of states is unknown")
+    data = np.frombuffer(payload, np.uint8)[1:].copy()
+    x = np.empty(shape, np.int8)
+    sign = np.array([1 << 15 + FINE], np.int32)
+    follow = machine(1 << payload[0])
+    n_bytes = _walk(True, data, x, follow, prior().copy(), sign, np.zeros(shape[0], np.int64))
+    if n_bytes != data.size:
+        raise CorruptError("trellis tensor: the stream does not end where it should")
+    return x
+
+
+@_inline
+def _carry_out(rc: Any, data: Any) -> None:
+    """Encoder: give away the top byte of ``low``; a carry may still run into those held back."""
+    low, n = rc[0], rc[4]
+    if rc[3] == 0 or low < 0xFF000000 or low >= 1 << 32:
+        carry = low >> 32
+        if rc[3] > 0:
+            data[n] = (rc[2] + carry) & 255
+            n += 1
+            for _ in range(rc[3] - 1):
+                data[n] = (255 + carry) & 255
+                n += 1
+        rc[4] = n
+        rc[2] = (low >> 24) & 255
+        rc[3] = 0
+    rc[3] += 1
+    rc[0] = (low & 0xFFFFFF) << 8
+
+
+@_inline
+def _bit(decoding: bool, rc: Any, data: Any, p0: int, bit: int) -> Any:
+    """Code one bit whose probability of 0 is p0 / 2**16.
+
+    ``rc`` is [low or code, range, held byte, bytes held back + 1, position].
+    """
+    bound = (rc[1] >> 16) * p0
+    if decoding:
+        bit = 1 if rc[0] >= bound else 0
+    if bit:
+        if decoding:
+            rc[0] -= bound
+        else:
+            rc[0] += bound
+        rc[1] -= bound
+    else:
+        rc[1] = bound
+    while rc[1] < TOP:
+        rc[1] <<= 8
+        if decoding:
+            byte = data[rc[4]] if rc[4] < data.size else 0
+            rc[0] = (rc[0] << 8) | byte
+            rc[4] += 1
+        else:
+            _carry_out(rc, data)
+    return bit
+
+
+@_inline
+def _adaptive(decoding: bool, rc: Any, data: Any, p: Any, n: Any, at: int, bit: int) -> Any:
+    """Code a bit by probability ``p[at]``, which then moves towards it."""
+    bit = _bit(decoding, rc, data, p[at] >> FINE, bit)
+    aim = 64 << FINE if bit else (65536 - 64) << FINE
+    p[at] += ((aim - p[at]) * _RATE[n[at]]) >> 20
+    if n[at] < MAX_COUNT:
+        n[at] += 1
+    return bit
+
+
+@_inline
+def _magnitude(decoding: bool, rc: Any, data: Any, p: Any, n: Any, base: int, v: int) -> Any:
+    """Code v in 1...64: its length in unary, then the bits behind the first."""
+    length = 0
+    while length < N_LENGTHS:
+        more = 1 if v >> (length + 1) else 0
+        if not _adaptive(decoding, rc, data, p, n, base + LENGTH + length, more):
+            break
+        length += 1
+    if length == N_LENGTHS:
+        return 64
+    prefix = 1
+    for i in range(length - 1, -1, -1):
+        at = base + MANTISSA + 32 * length + prefix
+        prefix = 2 * prefix + _adaptive(decoding, rc, data, p, n, at, (v >> i) & 1)
+    return prefix
+
+
+_CLASS = np.array([_class_of(mean) for mean in range(1 << 12)], np.int64)
+_RATE = np.array([1 << 20] + [(1 << 20) // n for n in range(1, MAX_COUNT + 1)], np.int64)
+"""2**20 / n, by which a probability moves."""
+
+
+@_inline
+def _class(mean: int) -> Any:
+    """Quarters of an octave of a mean |x| in 2**-8, 1 at least."""
+    if mean < 1 << 12:
+        return _CLASS[mean]
+    return min(_CLASS[min(mean >> 8, (1 << 12) - 1)] + 32, N_CLASSES - 1)
+
+
+@_jit
+def _walk(
+    decoding: bool, data: Any, x: Any, follow: Any, probabilities: Any, sign: Any, sums: Any
+) -> Any:
+    """Encode ``x`` to ``data`` or decode it from there; returns the bytes of the stream.
+
+    ``sums`` (rows,) starts as zeros.
+    """
+    n_rows, n_columns = x.shape
+    p = probabilities.reshape(-1)
+    n = np.full(p.size, START_COUNT, np.int32)
+    sign_n = np.full(1, START_COUNT, np.int32)
+    rc = np.zeros(5, np.int64)
+    rc[1] = (1 << 32) - 1
+    if decoding:
+        for i in range(4):
+            rc[0] = (rc[0] << 8) | (data[i] if i < data.size else 0)
+        rc[4] = 4
+    share = np.full(n_rows, ONE, np.int64)  # a row's mean |x|, relative to its column's
+    typical, total = 4 << 8, 0  # a column's mean |x| in 2**-8: of all so far, and their sum
+    for c in range(n_columns):
+        state = 0
+        seen, shares = PRIOR_WEIGHT * ONE * typical, PRIOR_WEIGHT * ONE
+        column, mean = 0, 0
+        for r in range(n_rows):
+            if r % AHEAD == 0:
+                mean = seen // shares
+            q = _class(max(1, mean * share[r] >> 12))
+            parity = state & 1
+            base = (2 * q + parity) * SET
+            value, v, negative = int(x[r, c]), 0, 0
+            if not decoding:
+                negative = 1 if value < 0 else 0
+                v = (abs(value) + parity) >> 1
+            zero = False
+            if parity == 0:
+                zero = _adaptive(decoding, rc, data, p, n, base + ZERO, 1 if v else 0) == 0
+            if zero:
+                value = 0
+            else:
+                negative = _adaptive(decoding, rc, data, sign, sign_n, 0, negative)
+                v = _magnitude(decoding, rc, data, p, n, base, v)
+                value = 2 * v - parity
+                if negative:
+                    value = -value
+            if decoding:
+                if abs(value) > MAX_WEIGHT:
+                    return -1
+                x[r, c] = value
+            state = follow[state, (value - parity) >> 1 & 1] if follow.shape[0] > 1 else 0
+            size = abs(value)
+            column += size
+            sums[r] += size
+            seen += size << 20
+            shares += share[r]
+        total += (column << 20) // max(1, shares - PRIOR_WEIGHT * ONE)
+        typical = max(1, total // (c + 1))
+        if c >= 16 and c % AHEAD:
+            continue
+        for r in range(n_rows):
+            relative = ((sums[r] << 20) + PRIOR_WEIGHT * ONE * typical) // (
+                total + PRIOR_WEIGHT * typical
+            )
+            share[r] = min(max(relative, ONE >> 6), ONE << 6)
+    if decoding:
+        return rc[4]
+    for _ in range(5):
+        _carry_out(rc, data)
+    return rc[4]
+
+
+@functools.cache
+def prices() -> NDArray[np.float64]:
+    """Bits of an index before any adaptation: (N_CLASSES, 2 parities, 2 * 64 + 1).
+
+    Index k = (x - parity) / 2 stands at place k + 64.
+    """
+    p = prior() / 2.0**28
+    say0, say1 = -np.log2(p), -np.log2(1 - p)
+    out = np.zeros((N_CLASSES, 2, 129))
+    for k in range(-64, 65):
+        for parity in range(2):
+            v = abs(2 * k + parity) + parity >> 1
+            bits = out[:, parity, k + 64]
+            if parity == 0:
+                bits += (say1 if v else say0)[:, 0, ZERO]
+            if v == 0:
+                continue
+            bits += 1
+            length = v.bit_length() - 1
+            for i in range(min(length + 1, N_LENGTHS)):
+                bits += (say1 if i < length else say0)[:, parity, LENGTH + i]
+            for i in range(length if length < N_LENGTHS else 0):
+                prefix = v >> (length - i)
+                say = say1 if v >> (length - i - 1) & 1 else say0
+                bits += say[:, parity, MANTISSA + 32 * length + prefix]
+    out.setflags(write=False)
+    return out
+
+
+def classes(mean: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The coder's class of weights whose mean |x| is about ``mean``."""
+    size = np.maximum(np.floor(mean * 256), 1).astype(np.int64)
+    octave = np.frexp(size.astype(np.float64))[1] - 1
+    return np.asarray(np.minimum(4 * octave + (((size << 2) >> octave) & 3), N_CLASSES - 1))

@@ -1,0 +1,90 @@
+"""Steps by reverse waterfilling: every weight's rounding costs the same expected loss.
+
+At high rate a weight's bits grow by one when its step halves, and its cost falls to a
+quarter, so the loss at given bits is least where all costs are equal ("reverse
+waterfilling", Cover and Thomas, "Elements of Information Theory", 10.3.3).  With
+GPTQ's repairs the cost of step s at (r, c) is
+
+    1/2 * row_weights[r] * column_weights[c] * squared_error * s**2
+
+where ``squared_error`` is the quantizer's, in steps squared.  Where a row or a column must
+share one step, the weights that it shares are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.quant.gptq import Curvature, Floats
+
+Scales = Literal["rows", "columns", "both"]
+"""What a format can hold: a scale a row, a scale a column, or one of each."""
+
+MAX_WEIGHT = 127
+ROOM = 0.95
+"""Part of ±MAX_WEIGHT that weights may fill before the repairs of GPTQ."""
+NOISE = 0.25
+"""Most squared error of a row's products, as a part of their own mean square."""
+LEAST_ROW = 0.1
+"""Least weight of a row, as a part of the mean.
+
+These two are where the second-order cost is no guide.  A hidden unit that is hardly ever
+on has no gradient, but noise turns it on, and then its square has one; the logit of a
+rare symbol is an exponent.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """float16 scales; weight (r, c) has the step rows[r] * columns[c]."""
+
+    rows: NDArray[np.float16] | None
+    columns: NDArray[np.float16] | None
+
+    @property
+    def matrix(self) -> Floats:
+        """Broadcastable to the weights: (rows, 1), (1, columns) or (rows, columns)."""
+        out = np.ones((1, 1))
+        if self.rows is not None:
+            out = out * self.rows.astype(np.float64)[:, None]
+        if self.columns is not None:
+            out = out * self.columns.astype(np.float64)[None, :]
+        return out
+
+
+def waterfill(
+    weights: Floats, curvature: Curvature, cost: float, squared_error: float, scales: Scales
+) -> Steps:
+    """Steps at which a weight costs about ``cost`` nats a token.
+
+    ``squared_error`` is the mean squared error of the quantizer, in steps squared.
+    """
+    of_rows, of_columns = curvature.row_weights, curvature.column_weights
+    square = 2 * cost / squared_error  # of a step, where both weights are 1
+    if scales == "columns":
+        steps = np.sqrt(square / (of_rows.mean() * of_columns))
+        return Steps(None, _float16(_roomy(steps, weights.T)))
+    products = np.sum((weights @ curvature.moments.inputs) * weights, axis=1)
+    least = 2 * cost * weights.shape[1] / (NOISE * products + 1e-30)
+    least = np.minimum(np.maximum(least, LEAST_ROW * of_rows.mean()), of_rows.max())
+    of_rows = np.maximum(of_rows, least)
+    if scales == "rows":
+        steps = np.sqrt(square / (of_rows * of_columns.mean()))
+        return Steps(_float16(_roomy(steps, weights)), None)
+    columns = _float16(np.exp(np.log(of_columns).mean() / 2) / np.sqrt(of_columns))
+    typical = np.exp(-np.log(of_columns).mean())
+    steps = np.sqrt(square / of_rows * typical)
+    return Steps(_float16(_roomy(steps, weights / columns.astype(np.float64))), columns)
+
+
+def _roomy(steps: Floats, rows: Floats) -> Floats:
+    """Steps (n,) at which no weight of rows (n, m) is beyond the range of int8."""
+    return np.asarray(np.maximum(steps, np.abs(rows).max(axis=1) / (ROOM * MAX_WEIGHT)))
+
+
+def _float16(steps: Floats) -> NDArray[np.float16]:
+    return np.clip(steps, 2.0**-24, 60000.0).astype(np.float16)
