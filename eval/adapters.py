@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pgolf_codec
-from pgolf_codec.codec.frequencies import SHIFT, TOTAL
+from pgolf_codec.codec.frequencies import TOTAL
+from pgolf_codec.eval.quantise import cuts
 from pgolf_codec.models import embedded_paths
 
 _FILLER = 0
@@ -83,19 +84,10 @@ class Artifact:
 
     def next_distribution(self) -> NDArray[np.float64]:
         if self._row is None:
-            self._row = frequencies(self._session.weights(self._last)[0]) / TOTAL
+            self._row = np.diff(cuts(self._session.weights(self._last)[0])) / TOTAL
         return self._row
 
     def observe(self, symbol: int) -> None:
         self.next_distribution()  # the session has to take every symbol in turn
         self._last = np.array([symbol], np.int32)
         self._row = None
-
-
-def frequencies(weights: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Width (V,) of each symbol's interval, as :mod:`pgolf_codec.codec.frequencies` cuts them."""
-    ends = np.cumsum(weights, dtype=np.int64)
-    r = ((TOTAL - len(weights)) << SHIFT) // int(ends[-1])
-    cum = np.arange(1, len(weights) + 1) + ((ends * r) >> SHIFT)
-    cum[-1] = TOTAL
-    return np.diff(cum, prepend=0)

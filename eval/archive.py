@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pgolf_codec.codec import range_coder
-from pgolf_codec.codec.frequencies import TOTAL, interval
+from pgolf_codec.codec.frequencies import TOTAL
 from pgolf_codec.errors import CorruptError, NotAnArchiveError, TruncatedError
 from pgolf_codec.eval import permutation, residual
-from pgolf_codec.eval.quantise import weights
+from pgolf_codec.eval.quantise import cuts, weights
+from pgolf_codec.eval.stream import Stream
 from pgolf_codec.eval.subject import Ids, Steps, Subject
 
 MAGIC = b"PGF1"
@@ -134,9 +135,9 @@ def _intervals(
         steps.start_document()
         for symbol in ids.tolist():
             p = steps.next_distribution()
-            at, width = interval(weights(p), symbol)
+            at, end = cuts(weights(p))[symbol : symbol + 2].tolist()
             cum.append(at)
-            freq.append(width)
+            freq.append(end - at)
             probabilities.append(float(p[symbol]))
             steps.observe(symbol)
             progress(len(cum))
@@ -152,20 +153,22 @@ def _symbols(
     least = -math.log2(1 - (subject.n_symbols - 1) / TOTAL) if subject.n_symbols > 1 else 0.0
     if n_total * least > 8 * len(stream) + 64:
         raise CorruptError(f"{n_total} symbols in {len(stream)} bytes")
-    decoder = range_coder.Decoder([stream], np.array([n_total], np.int64))
+    coded = Stream(stream)
     steps = Steps(subject)
     tokens, n_done = [], 0
     for length in lengths:
         steps.start_document()
         ids = []
         for _ in range(length):
-            (symbol,) = decoder.step(weights(steps.next_distribution())[None]).tolist()
+            ends = cuts(weights(steps.next_distribution()))
+            symbol = int(np.searchsorted(ends, coded.target(), side="right")) - 1
+            coded.advance(int(ends[symbol]), int(ends[symbol + 1]))
             ids.append(symbol)
             steps.observe(symbol)
             n_done += 1
             progress(n_done)
         tokens.append(np.array(ids, np.int64))
-    decoder.finish()
+    coded.finish()
     return tokens
 
 

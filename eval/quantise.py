@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pgolf_codec.codec.frequencies import TOTAL
+from pgolf_codec.codec.frequencies import SHIFT, TOTAL
 from pgolf_codec.errors import PredictorError
 
 MAX_SYMBOLS = 1 << 16
@@ -44,3 +44,20 @@ def weights(p: NDArray[np.float64]) -> NDArray[np.uint32]:
         worst = int(np.argmin(np.where(np.isfinite(p), p, -np.inf)))
         raise PredictorError(f"no distribution: symbol {worst} has probability {p[worst]}")
     return np.rint(p / most * TOTAL).astype(np.uint32)
+
+
+def cuts(w: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where the intervals of weights (V,) begin, and 2**24: (V + 1,).
+
+    The rule of :mod:`pgolf_codec.codec.frequencies`, for all symbols at once.
+    """
+    n = len(w)
+    out = np.empty(n + 1, np.int64)
+    out[0] = 0
+    np.cumsum(w, dtype=np.int64, out=out[1:])
+    r = ((TOTAL - n) << SHIFT) // int(out[-1])
+    out *= r
+    out >>= SHIFT
+    out += np.arange(n + 1)
+    out[-1] = TOTAL
+    return out

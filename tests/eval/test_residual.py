@@ -44,11 +44,20 @@ def test_line_ends_cost_little() -> None:
 
 
 def test_damage_is_an_error_or_other_bytes() -> None:
-    raw, decoded = [b"the mill\nthe  mill"], [b"the mill the mill"]
+    raw, decoded = [b"the mill\nthe  mill, and " * 9], [b"the mill the mill, and " * 9]
     lost = residual.encode(raw, decoded)
-    for data in (lost[:5], lost[:3], b"\xff" * len(lost)):
-        with pytest.raises(CorruptError):
-            residual.decode(data, decoded)
+    n_errors = 0
+    for at in range(len(lost)):
+        damaged = lost[:at] + bytes([lost[at] ^ 0x40]) + lost[at + 1 :]
+        try:
+            assert residual.decode(damaged, decoded) != raw
+        except CorruptError:
+            n_errors += 1
+    assert n_errors > len(lost) // 2
+    with pytest.raises(CorruptError):
+        residual.decode(lost[:-9], decoded)
+    with pytest.raises(CorruptError):
+        residual.decode(lost + b"more of it", decoded)
 
 
 @given(st.integers(0, 60).flatmap(lambda n: st.permutations(range(n))))
