@@ -502,7 +502,7 @@ def decompress(
 
 
 @dataclass(frozen=True, slots=True)
-class _FrameRead:
+class FrameRead:
     """A frame that waits to be decoded."""
 
     coded: CodedFrame
@@ -513,9 +513,9 @@ class _FrameRead:
         return located(error, self.coded.index, self.offset, self.frame_bytes)
 
 
-def _read(
+def read_frames(
     source: Source, models: ModelChoice, max_output_bytes: int | None
-) -> Iterator[_FrameRead | Footer]:
+) -> Iterator[FrameRead | Footer]:
     """The frames of each archive, and behind them its footer."""
     total = 0
     first = True
@@ -541,7 +541,7 @@ def _read(
                 raise located(error, index, start, header.frame_bytes) from error
             get_model = functools.partial(models.get, header)
             coded = CodedFrame(frame, index, payload, get_model)
-            yield _FrameRead(coded, start, header.frame_bytes)
+            yield FrameRead(coded, start, header.frame_bytes)
             short = frame.raw_bytes < header.frame_bytes
             frame_sizes.append(source.offset - start)
         yield Footer.read(source.read, frame_sizes, header.frame_bytes)
@@ -557,12 +557,12 @@ def _decoded_frames(
     progress: Progress | None,
 ) -> Iterator[bytes]:
     """The raw bytes of each frame of each archive, decoded in groups."""
-    items = _read(source, models, max_output_bytes)
+    items = read_frames(source, models, max_output_bytes)
     digest, raw_bytes, total = hashlib.sha256(), 0, 0
     failure: PgolfError | None = None
     more = True
     while more:
-        group: list[_FrameRead | Footer] = []
+        group: list[FrameRead | Footer] = []
         waiting = 0
         while not group or 0 < waiting < coder.group_bytes:
             try:
@@ -573,8 +573,8 @@ def _decoded_frames(
                 more = False
                 break
             group.append(item)
-            waiting += item.coded.header.raw_bytes if isinstance(item, _FrameRead) else 0
-        coded = [item.coded for item in group if isinstance(item, _FrameRead)]
+            waiting += item.coded.header.raw_bytes if isinstance(item, FrameRead) else 0
+        coded = [item.coded for item in group if isinstance(item, FrameRead)]
         found = iter(coder.decode(coded, threads=threads, progress=_shifted(progress, total)))
         for item in group:
             if isinstance(item, Footer):

@@ -149,6 +149,8 @@ VERBS = {
     "models": Verb("list the models that came with the package", "reports"),
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),
+    "compress-all": Verb("compress folders in one batch; under torchrun by all ranks", "batch"),
+    "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
     "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
     "submit": Verb("make the folder of a submission, or its train_gpt.py", "training"),
