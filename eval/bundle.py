@@ -1,8 +1,9 @@
 """One self-contained program: a module of the package with all modules that it needs.
 
-The program holds the sources and a tiny importer.  It runs in an empty folder, where
-pgolf-codec is not installed, with Python, torch, numpy and sentencepiece; packages of
-:data:`STAND_INS` are used if they are there.  What it needs is found by following
+The program holds the sources, and writes them into a temporary folder to import them
+(numba and torch.compile want files).  It runs in an empty folder, where pgolf-codec is not
+installed, with Python, torch, numpy and sentencepiece; packages of :data:`STAND_INS` are
+used if they are there.  What it needs is found by following
 the imports of the sources, within functions too.
 """
 
@@ -22,11 +23,15 @@ PACKAGE = "pgolf_codec"
 ENTRY = "pgolf_codec.lm.golf"
 FOLDERS = ("codec", "eval", "lm", "quant")
 
-REPLACED = {"pgolf_codec.lm.engine": "pgolf_codec.eval.stand_in_engine"}
+REPLACED = {
+    "pgolf_codec.lm.engine": "pgolf_codec.eval.stand_in_engine",
+    "pgolf_codec.quant.histogram": "pgolf_codec.eval.stand_in_histogram",
+}
 """Modules that a bundle has in another form."""
 
 STAND_INS = {
     "constriction": "pgolf_codec.eval.stand_in_constriction",
+    "numba": "pgolf_codec.eval.stand_in_numba",
     "zstandard": "pgolf_codec.eval.stand_in_zstandard",
 }
 """Packages that need not be installed, and what then takes their place."""
@@ -164,51 +169,35 @@ are below; `python train_gpt.py --unpack DIR` writes them as files, `--help` tel
 Needs Python 3.11, torch, numpy and sentencepiece.
 """
 
+import atexit
 import base64
-import importlib.abc
-import importlib.util
 import json
 import lzma
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 '''
 
 _TAIL = '''
 
-class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports modules from their sources in this file."""
-
-    def __init__(self, sources):
-        self.sources = sources
-
-    def find_spec(self, name, path=None, target=None):
-        if name not in self.sources:
-            return None
-        is_package = any(module.startswith(name + ".") for module in self.sources)
-        return importlib.util.spec_from_loader(name, self, is_package=is_package)
-
-    def get_source(self, name):
-        return self.sources[name]
-
-    def exec_module(self, module):
-        name = module.__spec__.name
-        module.__file__ = __file__ + "/" + name.replace(".", "/") + ".py"
-        exec(compile(self.sources[name], module.__file__, "exec"), module.__dict__)
-
-
 def install():
-    """The package's modules come from here, packages that may be missing only if they are."""
-    sources = PAYLOAD["sources"]
-    own = {{name: text for name, text in sources.items() if name.startswith("pgolf_codec")}}
-    rest = {{name: text for name, text in sources.items() if name not in own}}
-    sys.meta_path.insert(0, Bundle(own))
-    sys.meta_path.append(Bundle(rest))
+    """Write the sources as files and import from there; stand-ins come behind what is installed."""
+    folder = tempfile.mkdtemp(prefix="train_gpt-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    unpack(folder)
+    sys.path.insert(0, folder)
+    sys.path.append(str(Path(folder, "stand_ins")))
 
 
 def unpack(folder):
     for name, text in PAYLOAD["sources"].items():
-        path = Path(folder, *name.split(".")).with_suffix(".py")
+        path = Path(folder, *name.split("."))
+        if not name.startswith("pgolf_codec"):
+            path = Path(folder, "stand_ins", name)
+        is_package = any(other.startswith(name + ".") for other in PAYLOAD["sources"])
+        path = path / "__init__.py" if is_package else path.with_suffix(".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     Path(folder, "recipe.toml").write_text(PAYLOAD["recipe"], encoding="utf-8")
