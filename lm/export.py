@@ -27,7 +27,6 @@ from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.quantizers import Nearest, Quantizer
-from pgolf_codec.quant.waterfilling import Scales
 
 BALANCE_OCTAVES = 6
 """Most that a hidden unit's size is changed by: all share one fixed-point position."""
@@ -112,6 +111,21 @@ def _frac(peak: float, limit: int, most: int) -> int:
     return max(0, min(most, math.floor(math.log2(limit / (1.33 * peak + 1e-9)))))
 
 
+def matrices(model: Transformer) -> dict[str, NDArray[np.float64]]:
+    """What is quantized: the artifact's matrices (rows, columns), without ``.q``."""
+    p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
+    out = {"embedding": p["embedding"]}
+    if model.config.bigram_buckets:
+        out |= {name: p[name] for name in ("bigram", "bigram_proj")}
+    for i in range(model.config.n_layers):
+        name, attention, mlp = f"blocks.{i}", f"blocks.{i}.attention", f"blocks.{i}.mlp"
+        out[f"{name}.qkv"] = np.concatenate([p[f"{attention}.{w}"] for w in ("wq", "wk", "wv")])
+        out[f"{name}.wo"] = p[f"{attention}.wo"] * p[f"{attention}.scale"][:, None]
+        out[f"{name}.up"] = p[f"{mlp}.up"]
+        out[f"{name}.down"] = p[f"{mlp}.down"] * p[f"{mlp}.scale"][:, None]
+    return out
+
+
 def quantize(
     model: Transformer, calibration: Tensor, quantizer: Quantizer | dict[str, float]
 ) -> IntegerWeights:
@@ -124,31 +138,18 @@ def quantize(
         quantizer = Nearest(quantizer)
     p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
     seen = peaks(model, calibration)
-    out: dict[str, NDArray[Any]] = {}
-
-    def matrix(name: str, w: NDArray[np.float64], scales: Scales = "rows") -> None:
-        found = quantizer(name, w, scales)
-        out[f"{name}.q"] = found.values.astype(np.int8)
-        found_scales = found.row_scales if scales == "rows" else found.column_scales
-        assert found_scales is not None
-        out[f"{name}.s"] = found_scales
-
-    matrix("embedding", p["embedding"])
-    out["smear"] = p["smear"].astype(np.float16)
-    if c.bigram_buckets:
-        matrix("bigram", p["bigram"], "columns")
-        matrix("bigram_proj", p["bigram_proj"])
+    out: dict[str, NDArray[Any]] = {"smear": p["smear"].astype(np.float16)}
+    for name, matrix in matrices(model).items():
+        found = quantizer(name, matrix, "columns" if name == "bigram" else "rows")
+        scales = found.column_scales if name == "bigram" else found.row_scales
+        assert scales is not None
+        out[f"{name}.q"], out[f"{name}.s"] = found.values.astype(np.int8), scales
     for i in range(c.n_layers):
-        source, name = f"blocks.{i}", f"blocks.{i}"
-        attention, mlp = f"{source}.attention", f"{source}.mlp"
-        out[f"{name}.mix"] = p[f"{source}.mix"].astype(np.float16)
-        matrix(f"{name}.qkv", np.concatenate([p[f"{attention}.{w}"] for w in ("wq", "wk", "wv")]))
+        out[f"blocks.{i}.mix"] = p[f"blocks.{i}.mix"].astype(np.float16)
         # scores are in 2**-18, exponents in base-2 units of 2**-10, the shift is 28
         unit = math.log2(math.e) / math.sqrt(c.d_head) * 2.0 ** (10 - 18 + 28)
-        out[f"{name}.gain"] = np.rint(p[f"{attention}.gain"] * unit).astype(np.int32)
-        matrix(f"{name}.wo", p[f"{attention}.wo"] * p[f"{attention}.scale"][:, None])
-        matrix(f"{name}.up", p[f"{mlp}.up"])
-        matrix(f"{name}.down", p[f"{mlp}.down"] * p[f"{mlp}.scale"][:, None])
+        gain = p[f"blocks.{i}.attention.gain"]
+        out[f"blocks.{i}.gain"] = np.rint(gain * unit).astype(np.int32)
     out["rope_phases"] = np.array(rope_phases(c), np.uint16)
     value_limit = activation_limit(c.n_heads * c.d_head)
     hidden_limit = activation_limit(c.d_hidden)
