@@ -1,78 +1,200 @@
-"""Machine code from numba, kept on disk in a folder of our own.
+"""Machine code for numba's kernels, called without numba.
 
-Numba's own cache lies beside the sources, which may be read-only, and does not see that
-a function changed which another one calls.  Here the folder's name is a digest of
-everything that the code depends on, and a folder that can't be read or written costs
-time, never a failure.
+Importing numba and looking up its own cache costs half a second.  So the code of a kernel
+is kept on disk as an object file, and loaded by LLVM's linker alone; numba is imported
+only to compile what is not there yet.  The folder's name is a digest of everything that
+the code depends on, and a folder that can't be read or written costs time, never a failure.
+
+A kernel takes numbers, arrays and named tuples of these, and returns an int.  Its arguments
+travel as one block of 64-bit words, in the layout that numba gives their values.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import hashlib
-import logging
+import importlib
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
-from numba.core import config, event
+import numpy as np
 
-from pgolf_codec.codec.machine import instruction_set
-
-logger = logging.getLogger("pgolf_codec")
+from pgolf_codec import notices
+from pgolf_codec.codec.machine import instruction_set, target
+from pgolf_codec.errors import PgolfError
 
 SOURCES = (
+    "codec/coding_kernels.py",
     "codec/compiled.py",
-    "codec/frequencies.py",
-    "codec/range_coder.py",
-    "eval/residual.py",
+    "codec/jit.py",
     "lm/attention.py",
     "lm/elementwise.py",
     "lm/kernels.py",
+    "lm/layout.py",
     "lm/products.py",
     "lm/tables.py",
     "lm/tiles.py",
-    "quant/histogram.py",
+    "quant/ans_kernel.py",
 )
 """All files that machine code is made from."""
 KEPT_FOLDERS = 6
-"""Of older versions or other instruction sets."""
+"""Of older versions or other machines."""
+
+_Function = Callable[[Any, Any, Any], int]
+_PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile at the first call with these types, or load what an earlier process compiled.
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """An argument that was laid out beforehand."""
 
-    The error model is numpy's: kernels never divide by zero, and the check would keep
-    loops from being vectorised.
-    """
-    return _compiled(function)
-
-
-def inner(function: Callable[..., Any]) -> Any:
-    """As :func:`jit`, for what only other kernels call: saves compiling a way in from Python."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    value: Any
+    words: tuple[int, ...]
+    kind: tuple[Any, ...]
 
 
-def _compiled(function: Callable[..., Any], **options: bool) -> Any:
-    folder = cache_folder()
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(folder or "")
-    try:
-        options |= {"cache": folder is not None, "nogil": True}
-        made = numba.njit(error_model="numpy", **options)(function)
-    finally:
-        config.CACHE_DIR = before
-    if folder is not None:
-        _forgive(made._cache)
-    _ours.add(made)
-    return made
+def flat(value: Any) -> Flat:
+    """Lay out a value that several calls take; its arrays may change, but not move."""
+    words: list[int] = []
+    kind: list[Any] = []
+    _lay_out(value, words, kind)
+    return Flat(value, tuple(words), tuple(kind))
+
+
+class Kernel:
+    """The function ``name`` of a module of kernels."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+        self._functions: dict[tuple[Any, ...], _Function] = {}
+
+    def __call__(self, *arguments: Any) -> int:
+        words: list[int] = []
+        kind: list[Any] = []
+        for argument in arguments:
+            _lay_out(argument, words, kind)
+        key = tuple(kind)
+        function = self._functions.get(key) or self._find(key, arguments)
+        block = (ctypes.c_int64 * len(words))(*words)
+        result, error = ctypes.c_int64(), ctypes.c_void_p()
+        if function(ctypes.byref(result), ctypes.byref(error), block) != 0:
+            raise PgolfError(f"{self.module}.{self.name} failed")
+        return result.value
+
+    def _find(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> _Function:
+        folder = cache_folder()
+        digest = hashlib.sha256(repr((self.module, key)).encode()).hexdigest()[:16]
+        path = None if folder is None else folder / f"{self.name}-{digest}.o"
+        made = None if path is None else _read(path)
+        if made is None:
+            _tell_once()
+            values = [_plain(a) for a in arguments]
+            made = _compile(self.module, self.name, values)
+            if path is not None:
+                _write(path, made)
+        function = self._functions[key] = _load(made)
+        return function
+
+
+def _lay_out(value: Any, words: list[int], kind: list[Any]) -> None:
+    """Append the words of a value, and what they mean."""
+    if isinstance(value, Flat):
+        words += value.words
+        kind += value.kind
+    elif isinstance(value, np.ndarray):
+        flags, described = value.flags, value.__array_interface__
+        words += (0, 0, value.size, value.itemsize, described["data"][0])
+        words += value.shape
+        words += value.strides
+        layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
+        kind.append((value.dtype.str, value.ndim, layout, flags.writeable))
+    elif isinstance(value, tuple):
+        kind.append((type(value).__name__, len(value)))
+        for item in value:
+            _lay_out(item, words, kind)
+    else:
+        words.append(int(value))
+        kind.append(int)
+
+
+def _plain(argument: Any) -> Any:
+    """As numba takes it."""
+    if isinstance(argument, Flat):
+        return argument.value
+    return argument if isinstance(argument, np.ndarray | tuple) else int(argument)
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """An object file, and the name of its function."""
+
+    symbol: str
+    data: bytes
+
+
+def _compile(module: str, name: str, values: list[Any]) -> _Code:
+    import numba
+    from numba.core import types
+    from numba.extending import intrinsic
+
+    from pgolf_codec.codec.jit import jit
+
+    kernel = getattr(importlib.import_module(module), name)
+    packed = types.Tuple([numba.typeof(value) for value in values])
+
+    @intrinsic
+    def unpacked(_typing: Any, block: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            kind = context.get_value_type(packed)
+            return builder.load(builder.bitcast(arguments[0], kind.as_pointer()))
+
+        return packed(block), generate
+
+    @jit
+    def entry(block: Any) -> Any:
+        return np.int64(kernel(*unpacked(block)))
+
+    entry.compile((types.voidptr,))
+    (made,) = entry.overloads.values()
+    return _Code(made.fndesc.llvm_func_name, made.library._get_compiled_object())
+
+
+_loaded: list[Any] = []
+"""Linkers own the code that they loaded."""
+
+
+def _load(made: _Code) -> _Function:
+    from llvmlite import binding
+
+    _initialize()
+    machine = binding.Target.from_default_triple().create_target_machine()
+    linker = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    linker.add_object_file(binding.ObjectFileRef.from_data(made.data))
+    linker.finalize_object()
+    address = linker.get_function_address(made.symbol)
+    _loaded.append(linker)
+    return _PROTOTYPE(address)
+
+
+@lru_cache(maxsize=1)
+def _initialize() -> None:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+
+
+@lru_cache(maxsize=1)
+def _tell_once() -> None:
+    notices.tell("compiling for this machine, once; this takes some seconds")
 
 
 @lru_cache(maxsize=1)
@@ -83,17 +205,15 @@ def cache_folder() -> Path | None:
     """
     base = os.environ.get("PGOLF_CODEC_CACHE")
     if base is None:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        base = os.path.join(base, "pgolf-codec")
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        base = os.path.join(cache, "pgolf-codec")
     if not base:
         return None
     folder = Path(base).absolute() / f"kernels-{_digest()}"
     try:
         if not folder.is_dir():
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, mode=0o700)
             _remove_old(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except OSError:
         return None
     return folder
@@ -102,8 +222,9 @@ def cache_folder() -> Path | None:
 def _digest() -> str:
     """Of all that machine code depends on, but for the argument types."""
     package = Path(__file__).resolve().parents[1]
-    parts = [instruction_set(), numba.__version__, llvmlite.__version__, platform.python_version()]
-    digest = hashlib.sha256(repr(parts).encode())
+    chosen = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    parts = [instruction_set(), target(), chosen, version("numba"), version("llvmlite")]
+    digest = hashlib.sha256(repr((parts, platform.python_version())).encode())
     for name in SOURCES:
         digest.update((package / name).read_bytes())
     return digest.hexdigest()[:16]
@@ -115,36 +236,24 @@ def _remove_old(newest: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _forgive(cache: Any) -> None:
-    """Let a cache that fails be a cache that misses."""
-    save, load = cache.save_overload, cache.load_overload
-
-    def try_to_save(signature: Any, compiled: Any) -> None:
-        with contextlib.suppress(OSError):
-            save(signature, compiled)
-
-    def try_to_load(signature: Any, context: Any) -> Any:
-        try:
-            return load(signature, context)
-        except Exception:  # noqa: BLE001 - a damaged file can raise anything that unpickling can
-            return None
-
-    cache.save_overload, cache.load_overload = try_to_save, try_to_load
+def _read(path: Path) -> _Code | None:
+    """None if the file is not there, or not whole."""
+    try:
+        blob = path.read_bytes()
+    except OSError:
+        return None
+    body, found = blob[:-32], blob[-32:]
+    if hashlib.sha256(body).digest() != found:
+        return None
+    symbol, _, data = body.partition(b"\n")
+    return _Code(symbol.decode(), data)
 
 
-class _Announcer(event.Listener):
-    """Says once that the process compiles; later runs load what it made."""
-
-    told = False
-
-    def on_start(self, event: Any) -> None:
-        if not self.told and event.data["dispatcher"] in _ours:
-            self.told = True
-            logger.info("compiling for this machine, which takes some seconds, once")
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-_ours: set[Any] = set()
-event.register("numba:compile", _Announcer())
+def _write(path: Path, made: _Code) -> None:
+    body = made.symbol.encode() + b"\n" + made.data
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(body + hashlib.sha256(body).digest())
+        os.replace(file.name, path)
+    except OSError:
+        return

@@ -34,6 +34,14 @@ def instruction_set() -> str:
     return wanted
 
 
+def target() -> str:
+    """The processor as LLVM sees it."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features().flatten()
+    return f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {features}"
+
+
 def _best() -> str:
     from llvmlite import binding
 

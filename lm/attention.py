@@ -7,73 +7,15 @@ contiguous, and several positions of one stream are attended to by one product.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import inner
+from pgolf_codec.codec.jit import jit
 from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, exponentials, normalize, scaled
+from pgolf_codec.lm.layout import COLUMNS, I16, I32, POSITIONS, Heads, Room, Strips
 from pgolf_codec.lm.products import product
-from pgolf_codec.lm.tiles import COLUMNS
-
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-
-POSITIONS = 16
-"""Of a stream that are attended to at once."""
 
 
-class Heads(NamedTuple):
-    """What attention needs to know of a model."""
-
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    value_limit: int
-    gain: I64  # (L, H)
-    qkv_m: I32  # (L, padded)
-    windows: I64  # (L)
-    slots: I64  # (L): length of the strip, a multiple of 32
-    first_slot: I64  # (L): where a layer's strip starts
-    phases: I64  # (R / 2)
-    cosine: I32
-
-
-class Strips(NamedTuple):
-    """Keys and values of n streams; K' is K padded to a multiple of 32."""
-
-    keys: I16  # (n, G, slots * K): (slot block, K / 2, 32, 2) a layer, for products over K
-    values: I16  # (n, G, slots * K'): (K block, slots / 2, 32, 2) a layer, for products over slots
-    origin: I64  # (n, L): position of the first slot, a multiple of 32
-
-
-class Room(NamedTuple):
-    """Scratch."""
-
-    cos: I32  # (rows, R / 2)
-    sin: I32
-    head: I32  # (K)
-    key: I16  # (K)
-    q: I16  # (POSITIONS * H / G, K)
-    scores: I32  # (POSITIONS * H / G, most slots)
-    shares: I16  # (POSITIONS * H / G, most slots)
-    sums: I32  # (POSITIONS * H / G, K')
-    totals: I64  # (POSITIONS * H / G)
-    attended: I16  # (rows, H * K)
-
-
-def strip_slots(window: int) -> int:
-    """Length of the strip of a layer with this window."""
-
-    def padded(n: int) -> int:
-        return -(-n // COLUMNS) * COLUMNS
-
-    return padded(window + COLUMNS + POSITIONS) + padded(max(window // 4, 64))
-
-
-@inner
+@jit
 def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
     for i in range(h.phases.size):
         angle = (position * h.phases[i]) & 65535
@@ -81,7 +23,7 @@ def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
         sin[i] = h.cosine[(angle - 16384) & 65535]
 
 
-@inner
+@jit
 def _rotated(acc: I32, m: I32, cos: I32, sin: I32, tmp: I32, out: I16) -> None:
     """Scale, normalise and rotate one head's query or key."""
     for c in range(tmp.size):
@@ -97,7 +39,7 @@ def _rotated(acc: I32, m: I32, cos: I32, sin: I32, tmp: I32, out: I16) -> None:
         second[i] = np.int16(np.int32(u * sin[i] + w * cos[i] + 8192) >> np.int32(14))
 
 
-@inner
+@jit
 def _store_key(strip: I16, start: int, slot: int, key: I16) -> None:
     at = start + (slot >> 5) * (32 * key.size) + (slot & 31) * 2
     for c in range(0, key.size, 2):
@@ -106,7 +48,7 @@ def _store_key(strip: I16, start: int, slot: int, key: I16) -> None:
         at += 64
 
 
-@inner
+@jit
 def _store_value(
     strip: I16, start: int, slots: int, slot: int, acc: I32, m: I32, limit: int
 ) -> None:
@@ -116,7 +58,7 @@ def _store_value(
         strip[start + (c >> 5) * (32 * slots) + (c & 31) * 2] = np.int16(v)
 
 
-@inner
+@jit
 def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> None:
     """See to it that the strip has slots for POSITIONS positions from ``position`` on."""
     slots, origin = h.slots[layer], s.origin[lane, layer]
@@ -133,7 +75,7 @@ def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> Non
             _shift(s.values[lane, g], at, used * COLUMNS, by * COLUMNS)
 
 
-@inner
+@jit
 def _shift(strip: I16, at: int, size: int, by: int) -> None:
     """strip[at:][:size] = strip[at + by:][:size], in parts that don't overlap."""
     for first in range(at, at + size, by):
@@ -143,7 +85,7 @@ def _shift(strip: I16, at: int, size: int, by: int) -> None:
             to[i] = source[i]
 
 
-@inner
+@jit
 def _softmax(z: I32, low: int, high: int, gain: int, out: I16) -> int:
     """``out`` proportional to exp of the scores z, sum about 2**15, returned.
 
@@ -170,7 +112,7 @@ def _softmax(z: I32, low: int, high: int, gain: int, out: I16) -> int:
     return int(total)
 
 
-@inner
+@jit
 def attend(
     h: Heads, s: Strips, layer: int, lane: int, position: int, first: int, count: int, acc: I32,
     b: Room,
@@ -186,7 +128,7 @@ def attend(
             _attend_group(h, s, layer, lane, g, position + j, first + j, some, acc, b)
 
 
-@inner
+@jit
 def _attend_group(
     h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
     acc: I32, b: Room,

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import inner, jit
+from pgolf_codec.codec.jit import jit
 from pgolf_codec.lm.tables import exp2_table
 
 I16 = NDArray[np.int16]
@@ -26,12 +26,12 @@ RESIDUAL_LIMIT = (1 << 21) - 1
 EXP2 = exp2_table()
 
 
-@inner
+@jit
 def clamp(v: int, limit: int) -> int:
     return min(max(v, -limit), limit)
 
 
-@inner
+@jit
 def scaled(acc: int, m: int) -> int:
     """acc * m / 2**32, rounded half up."""
     return int((np.int64(acc) * np.int64(m) + (1 << 31)) >> 32)
@@ -67,11 +67,11 @@ def normalize(x: I32, out: I16) -> None:
             out[i] = clamp(v, 32767)
 
 
-@inner
+@jit
 def exponentials(z: I32, best: int, shift: int) -> int:
     """Replace z by 2**(30 - shift) * 2**((z - best) / 1024), rounded down; return the sum.
 
-    ``best`` is the largest z.  The sum must fit 31 bits.
+    ``best`` is the largest z; what lies 2**15 below it becomes 0.  The sum must fit 31 bits.
     """
     total = np.int32(0)
     for i in range(z.size):

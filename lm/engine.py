@@ -9,17 +9,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel, flat
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.codec.range_coder import Decoder
 from pgolf_codec.codec.range_coder import State as Coder
-from pgolf_codec.lm import kernels
-from pgolf_codec.lm.attention import POSITIONS, Heads, Room, Strips, strip_slots
+from pgolf_codec.lm import layout
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
-from pgolf_codec.lm.kernels import Buffers, Params, State
-from pgolf_codec.lm.products import pack, scratch_bytes
+from pgolf_codec.lm.layout import (
+    Buffers,
+    Heads,
+    Params,
+    Room,
+    State,
+    Strips,
+    pack,
+    padded,
+    scratch_bytes,
+    strip_slots,
+)
 from pgolf_codec.lm.tables import cosine_table
-from pgolf_codec.lm.tiles import COLUMNS
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
 ROWS = 128
@@ -30,6 +39,7 @@ MATRIX_BITS, VECTOR_BITS = 31, 40
 NO_IDS, NO_BOUNDS = np.empty((0, 0), np.int32), np.empty((0, 0), np.uint32)
 NO_CODER = Decoder([], np.empty(0, np.int64)).state
 """For the uses of :func:`kernels.run` that have none."""
+_run = Kernel("pgolf_codec.lm.kernels", "run")
 
 
 class Engine:
@@ -41,7 +51,7 @@ class Engine:
         self.config = weights.config
         self.fingerprint = fingerprint
         self.n_symbols = weights.config.vocab_size
-        self.params = make_params(weights)
+        self.params = flat(make_params(weights))
 
     def session(self, n_streams: int) -> EngineSession:
         return EngineSession(self, n_streams)
@@ -53,7 +63,8 @@ class EngineSession:
     def __init__(self, engine: Engine, n_streams: int) -> None:
         c, self._params = engine.config, engine.params
         self._state = make_state(c, n_streams)
-        self._buffers = make_buffers(c, max(ROWS, n_streams))
+        self._flat_state = flat(self._state)
+        self._flat_buffers = flat(make_buffers(c, max(ROWS, n_streams)))
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
@@ -114,25 +125,21 @@ class EngineSession:
         decoded: NDArray[np.int32] = NO_IDS,
     ) -> bool:
         return bool(
-            kernels.run(
-                self._params, self._state, lane, ids, targets, self._buffers, cum, freq,
+            _run(
+                self._params, self._flat_state, lane, ids, targets, self._flat_buffers, cum, freq,
                 self._weights, coder, decoded,
             )
         )  # fmt: skip
 
 
-def _padded(n: int) -> int:
-    return -(-n // COLUMNS) * COLUMNS
-
-
 def make_params(w: IntegerWeights) -> Params:
     c, t = w.config, w.tensors
     residual = int(t["residual_frac"][0])
-    norm = kernels.NORM_FRAC
+    norm = layout.NORM_FRAC
 
     def matrix_m(name: str, frac_in: int, frac_out: int) -> NDArray[np.int32]:
         m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
-        return np.pad(m, (0, -m.size % COLUMNS)).astype(np.int32)
+        return np.pad(m, (0, padded(m.size) - m.size)).astype(np.int32)
 
     def per_layer(name: str) -> NDArray[np.int8]:
         return np.stack([pack(t[f"blocks.{i}.{name}.q"]) for i in range(c.n_layers)])
@@ -143,7 +150,7 @@ def make_params(w: IntegerWeights) -> Params:
         value, up = int(t["value_frac"][i]), int(t["up_frac"][i])
         hidden = 2 * up - int(t["square_shift"][i])
         name = f"blocks.{i}"
-        qkv = matrix_m(f"{name}.qkv", norm, kernels.HEAD_FRAC)
+        qkv = matrix_m(f"{name}.qkv", norm, layout.HEAD_FRAC)
         first = c.n_heads * c.d_head + kv
         qkv[first : first + kv] = matrix_m(f"{name}.qkv", norm, value)[first : first + kv]
         qkv_m.append(qkv)
@@ -173,7 +180,7 @@ def make_params(w: IntegerWeights) -> Params:
         residual_frac=residual,
         embedding=t["embedding.q"],
         head=pack(t["embedding.q"]),
-        head_m=matrix_m("embedding", norm, kernels.LOGIT_FRAC),
+        head_m=matrix_m("embedding", norm, layout.LOGIT_FRAC),
         smear_m=multipliers(t["smear"], norm, residual, VECTOR_BITS),
         bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
         bigram_m=multipliers(t["bigram.s"], 0, norm, VECTOR_BITS + 4)
@@ -203,7 +210,7 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
         last_embedding=np.zeros((n_streams, c.d_model), np.int16),
         strips=Strips(
             keys=np.zeros((n_streams, c.n_kv_heads, slots * c.d_head), np.int16),
-            values=np.zeros((n_streams, c.n_kv_heads, slots * _padded(c.d_head)), np.int16),
+            values=np.zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int16),
             origin=np.zeros((n_streams, c.n_layers), np.int64),
         ),
     )
@@ -211,7 +218,7 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
 
 def make_buffers(c: ModelConfig, rows: int) -> Buffers:
     q, kv, share = c.n_heads * c.d_head, c.n_kv_heads * c.d_head, c.n_heads // c.n_kv_heads
-    seen, longest = POSITIONS * share, strip_slots(max(c.windows))
+    seen, longest = layout.POSITIONS * share, strip_slots(max(c.windows))
     inner = max(c.d_model, c.d_hidden, q, c.bigram_dim)
     return Buffers(
         room=Room(
@@ -222,7 +229,7 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
             q=np.empty((seen, c.d_head), np.int16),
             scores=np.empty((seen, longest), np.int32),
             shares=np.empty((seen, longest), np.int16),
-            sums=np.empty((seen, _padded(c.d_head)), np.int32),
+            sums=np.empty((seen, padded(c.d_head)), np.int32),
             totals=np.empty(seen, np.int64),
             attended=np.empty((rows, q), np.int16),
         ),
@@ -230,11 +237,11 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
         x=np.empty((rows, c.d_model), np.int32),
         y=np.empty((rows, c.d_model), np.int16),
         bigram=np.empty((rows, c.bigram_dim), np.int16),
-        acc_d=np.empty((rows, _padded(c.d_model)), np.int32),
-        acc_qkv=np.empty((rows, _padded(q + 2 * kv)), np.int32),
-        acc_up=np.empty((rows, _padded(c.d_hidden)), np.int32),
+        acc_d=np.empty((rows, padded(c.d_model)), np.int32),
+        acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
+        acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
         hidden=np.empty((rows, c.d_hidden), np.int16),
-        logits=np.empty((kernels.HEAD_ROWS, _padded(c.vocab_size)), np.int32),
+        logits=np.empty((layout.HEAD_ROWS, padded(c.vocab_size)), np.int32),
         weights=np.empty(c.vocab_size, np.uint32),
         scratch=np.empty(scratch_bytes(rows, inner), np.int8),
     )

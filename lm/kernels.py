@@ -7,32 +7,28 @@ the instruction set do not matter.  Attention is in :mod:`pgolf_codec.lm.attenti
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import inner, jit
-from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.codec.coding_kernels import decode_symbols, interval
+from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
-from pgolf_codec.codec.range_coder import decode_symbols
-from pgolf_codec.lm.attention import Heads, Room, Strips, attend, set_angles
+from pgolf_codec.lm.attention import attend, set_angles
 from pgolf_codec.lm.elementwise import EXP2, RESIDUAL_LIMIT, clamp, normalize, scaled
+from pgolf_codec.lm.layout import (
+    F32,
+    HEAD_ROWS,
+    I16,
+    I32,
+    I64,
+    NORM_FRAC,
+    U32,
+    Buffers,
+    Params,
+    State,
+)
 from pgolf_codec.lm.products import matmul
 
-I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-U32 = NDArray[np.uint32]
-F32 = NDArray[np.float32]
-
-NORM_FRAC = 9
-HEAD_FRAC = 10
-LOGIT_FRAC = 10
 LOGIT_LIMIT = (1 << 17) - 1
-HEAD_ROWS = 64
-"""Rows whose logits exist at one time."""
 
 HALF = np.int64(1 << 31)
 P0, P1, P2 = np.float32(135135), np.float32(17325), np.float32(378)
@@ -40,60 +36,7 @@ Q1, Q2, Q3 = np.float32(62370), np.float32(3150), np.float32(28)
 ONE = np.float32(1)
 
 
-class Params(NamedTuple):
-    """The model as the kernels read it; matrices packed by :func:`products.pack`."""
-
-    heads: Heads
-    hidden_limit: int
-    bigram_limit: int
-    residual_frac: int
-    embedding: I8  # (V, D)
-    head: I8
-    head_m: I32  # (V padded)
-    smear_m: I64  # (D)
-    bigram: I8  # (buckets, Db), or (0, 0)
-    bigram_m: I64  # (Db)
-    proj: I8
-    proj_m: I32
-    mix_m: I64  # (L, 2, D)
-    qkv: I8  # (L, blocks, bytes)
-    wo: I8
-    wo_m: I32  # (L, padded)
-    up: I8
-    up_m: I32
-    down: I8
-    down_m: I32
-    square_shift: I64  # (L)
-    cap: F32  # (2) 1 / (1024 softcap), 1024 log2(e) softcap
-
-
-class State(NamedTuple):
-    """What n streams remember."""
-
-    position: I64  # (n)
-    last_id: I32  # (n)
-    last_embedding: I16  # (n, D)
-    strips: Strips
-
-
-class Buffers(NamedTuple):
-    """Scratch for up to ``rows`` rows."""
-
-    room: Room
-    x0: I32  # (rows, D)
-    x: I32
-    y: I16  # (rows, D)
-    bigram: I16  # (rows, Db)
-    acc_d: I32  # (rows, D padded)
-    acc_qkv: I32
-    acc_up: I32
-    hidden: I16  # (rows, F)
-    logits: I32  # (HEAD_ROWS, V padded)
-    weights: U32  # (V)
-    scratch: I8  # of matmul
-
-
-@inner
+@jit
 def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
     """Fill x0 of the rows of ids (n, t), stream-major."""
     n, t = ids.shape
@@ -126,7 +69,7 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         add_scaled(b.x0, b.acc_d, p.proj_m, n * t)
 
 
-@inner
+@jit
 def add_scaled(x: I32, acc: I32, m: I32, rows: int) -> None:
     for r in range(rows):
         to, a = x[r], acc[r]
@@ -135,7 +78,7 @@ def add_scaled(x: I32, acc: I32, m: I32, rows: int) -> None:
             to[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
 
 
-@inner
+@jit
 def mix(x: I32, x0: I32, m: I64, rows: int) -> None:
     first, second = m[0], m[1]
     for r in range(rows):
@@ -146,13 +89,13 @@ def mix(x: I32, x0: I32, m: I64, rows: int) -> None:
             to[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
 
 
-@inner
+@jit
 def normalize_rows(x: I32, out: I16, rows: int) -> None:
     for r in range(rows):
         normalize(x[r], out[r])
 
 
-@inner
+@jit
 def activate(acc: I32, m: I32, shift: int, limit: int, out: I16, rows: int) -> None:
     """LeakyReLU(1/2) squared."""
     half, by, top = np.int32((1 << shift) >> 1), np.int32(shift), np.int32(limit)
@@ -164,7 +107,7 @@ def activate(acc: I32, m: I32, shift: int, limit: int, out: I16, rows: int) -> N
             to[c] = np.int16(min(np.int32(np.int32(u * u + half) >> by), top))
 
 
-@inner
+@jit
 def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
     """Advance n streams, from ``lane`` on, by t ids each, (n, t); b.y are their final states."""
     n, t = ids.shape
@@ -192,7 +135,7 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         s.position[lane + i] += t
 
 
-@inner
+@jit
 def symbol_weights(m: I32, cap: F32, logits: I32, out: U32) -> None:
     """Capped softmax of one row of head products, largest weight 2**24.
 
@@ -216,7 +159,7 @@ def symbol_weights(m: I32, cap: F32, logits: I32, out: U32) -> None:
         out[i] = np.uint32(EXP2[under & np.uint32(1023)]) >> shift
 
 
-@inner
+@jit
 def head(p: Params, first: int, rows: int, b: Buffers) -> None:
     """Logits of rows of the final states, before their scales."""
     matmul(b.y[first : first + rows], p.head, b.logits, rows, b.scratch)
@@ -226,15 +169,15 @@ def head(p: Params, first: int, rows: int, b: Buffers) -> None:
 def run(
     p: Params, s: State, lane: int, ids: I32, targets: I32, b: Buffers, cum: U32, freq: U32,
     weights: U32, coder: Coder, decoded: I32,
-) -> bool:  # fmt: skip
+) -> int:  # fmt: skip
     """Advance n streams, from ``lane`` on, by ids (n, t); one of three:
 
     - ``targets`` (n, t) are the ids that follow: their intervals go into ``cum`` and ``freq``;
     - t is 1 and ``targets`` (n, 0): what follows goes into ``weights`` (n, V);
     - in addition ``decoded`` is (n, steps): the ids that follow are decoded and fed back, step
-      by step; ``ids`` gets the last ones.  False if a stream is damaged.
+      by step; ``ids`` gets the last ones.
 
-    One entry, so that the graph is compiled once.
+    Returns whether every stream is sound.  One entry, so that the graph is compiled once.
     """
     n, t = ids.shape
     sound = True
@@ -254,4 +197,4 @@ def run(
             sound = decode_symbols(coder, weights) and sound
             for i in range(n):
                 ids[i, 0] = decoded[i, step] = coder.symbols[i]
-    return sound
+    return int(sound)

@@ -7,17 +7,13 @@ sums do not depend on which tiles these are.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import inner, jit
+from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.machine import instruction_set
+from pgolf_codec.lm.layout import AMX, COLUMNS, I8, I16, I32, QUADS, TILE, TILE_BYTES, TILE_ROWS
 from pgolf_codec.lm.tiles import (
-    COLUMNS,
     CONFIGURATIONS,
     QUAD_ROWS,
-    TILE,
-    TILE_BYTES,
-    TILE_ROWS,
     VECTORS,
     address,
     address32,
@@ -29,13 +25,6 @@ from pgolf_codec.lm.tiles import (
     quad_tile,
 )
 
-I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
-
-AMX = instruction_set() == "amx"
-QUADS = instruction_set() in ("amx", "avx512vnni")
-"""Whether weights are packed for products of bytes."""
 _VECTORS = VECTORS[instruction_set()]
 _ROWS = _VECTORS.rows
 _pairs_many, _pairs_two, _pairs_one = (pair_tile(rows, _VECTORS) for rows in (_ROWS, 2, 1))
@@ -47,31 +36,7 @@ _CACHED_BYTES = 24 << 10
 """Of rows that are multiplied with one block of weights after the other."""
 
 
-def pack(weights: I8) -> I8:
-    """(N, K) to (ceil(N/32), bytes of a block), padded with zeros, as :func:`matmul` wants it."""
-    n, k = weights.shape
-    depth = TILE_BYTES if QUADS else 2
-    padded = np.zeros((-(-n // COLUMNS) * COLUMNS, -(-k // depth) * depth), np.int8)
-    padded[:n, :k] = weights
-    blocks = padded.shape[0] // COLUMNS
-    if not QUADS:  # (block, pair, column, position of 2)
-        shaped = padded.reshape(blocks, COLUMNS, padded.shape[1] // 2, 2).transpose(0, 2, 1, 3)
-        return np.ascontiguousarray(shaped).reshape(blocks, padded.shape[1] * COLUMNS)
-    # (block, step, half of the columns, 4 positions, column, position of 4)
-    shaped = padded.reshape(blocks, 2, 16, padded.shape[1] // 64, 16, 4).transpose(0, 3, 1, 4, 2, 5)
-    bias = -128 * padded.sum(axis=1, dtype=np.int32).reshape(blocks, COLUMNS)
-    return np.concatenate(
-        (bias.view(np.int8), shaped.reshape(blocks, padded.shape[1] * COLUMNS)), axis=1
-    )
-
-
-def scratch_bytes(rows: int, inner: int) -> int:
-    """Size of the scratch that :func:`matmul` needs."""
-    tiles = -(-rows // TILE_ROWS) * -(-inner // TILE_BYTES)
-    return 4 * TILE + tiles * 2 * TILE if QUADS else 0
-
-
-@inner
+@jit
 def _split(x: I16, n_rows: int, steps: int, scratch: I8) -> None:
     """High and low bytes of x + 32768, (row tile, step, 2, 16, 64)."""
     k = x.shape[1]
@@ -86,7 +51,7 @@ def _split(x: I16, n_rows: int, steps: int, scratch: I8) -> None:
                 low[c] = np.int8(row[c])
 
 
-@inner
+@jit
 def _tiles(first: int, last: int, rows: int, packed: I8, scratch: I8, out: I32) -> None:
     """Row tiles first .. last, of ``rows`` rows each, times all columns."""
     steps, n = packed.shape[1] // (2 * TILE), out.shape[1]
@@ -100,7 +65,7 @@ def _tiles(first: int, last: int, rows: int, packed: I8, scratch: I8, out: I32) 
                 join(address32(scratch, 0), r, address32(packed, block), to)
 
 
-@inner
+@jit
 def _few_rows(first: int, n_rows: int, packed: I8, scratch: I8, out: I32) -> None:
     steps, n = packed.shape[1] // (2 * TILE), out.shape[1]
     for j in range(packed.shape[0]):
@@ -118,7 +83,7 @@ def _few_rows(first: int, n_rows: int, packed: I8, scratch: I8, out: I32) -> Non
                 r += 1
 
 
-@inner
+@jit
 def _matmul_quads(x: I16, packed: I8, out: I32, n_rows: int, scratch: I8) -> None:
     steps = packed.shape[1] // (2 * TILE)
     _split(x, n_rows, steps, scratch)
@@ -138,7 +103,7 @@ def _matmul_quads(x: I16, packed: I8, out: I32, n_rows: int, scratch: I8) -> Non
         _few_rows(whole * TILE_ROWS, n_rows, packed, scratch, out)
 
 
-@inner
+@jit
 def _matmul_pairs(x: I16, packed: I8, out: I32, n_rows: int) -> None:
     k, n = x.shape[1], out.shape[1]
     for j in range(packed.shape[0]):

@@ -24,11 +24,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-COLUMNS = 32
-"""Columns of one packed block of weights."""
-TILE_ROWS, TILE_BYTES = 16, 64
-"""Of an AMX tile."""
-TILE = TILE_ROWS * TILE_BYTES
+from pgolf_codec.lm.layout import COLUMNS, TILE, TILE_BYTES, TILE_ROWS
+
 QUAD_ROWS = 4
 """Rows at most of a tile of ``vpdpbusd``."""
 

@@ -1,4 +1,4 @@
-"""int8 values through ANS with one learned histogram (constriction).
+"""int8 values through ANS with one learned histogram, in constriction's format.
 
 Payload: int8 lowest value, uint8 number of levels - 1, uint16 weight of each level
 (0 counts as "less than any other"), then the words of the ANS stream, uint32.
@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError
 
-_BLOCK = 1 << 18
-"""Items decoded at one time: a file can claim many, and they cost a byte each."""
+PRECISION = 24
+_STARTS = 1 << 14
+START_SHIFT = PRECISION - 14
+
+_decode = Kernel("pgolf_codec.quant.ans_kernel", "decode")
 
 
 def _model(weights: NDArray[np.uint16]) -> Any:
@@ -43,8 +47,6 @@ def encode(values: NDArray[np.int8]) -> bytes:
 
 def decode(payload: memoryview, n_items: int) -> NDArray[np.int8]:
     """The ``n_items`` values, or :class:`CorruptError`."""
-    import constriction
-
     if len(payload) < 2:
         raise CorruptError("ANS tensor: ends within its histogram")
     low, levels = struct.unpack_from("<bB", payload)
@@ -59,11 +61,21 @@ def decode(payload: memoryview, n_items: int) -> NDArray[np.int8]:
     words = np.frombuffer(payload[start:], "<u4").astype(np.uint32)
     if not words.size or words[-1] == 0:
         raise CorruptError("ANS tensor: the stream's last word is zero")
-    coder, model = constriction.stream.stack.AnsCoder(words), _model(weights)
+    bounds = _bounds(weights)
+    # The level at the start of each 2**10 points: decoding searches on from there.
+    starts = np.searchsorted(
+        bounds, np.arange(_STARTS, dtype=np.uint64) << np.uint64(START_SHIFT), "right"
+    )
     values = np.empty(n_items, np.int8)
-    for start in range(0, n_items, _BLOCK):
-        part = values[start : start + _BLOCK]
-        part[:] = coder.decode(model, part.size) + low
-    if not coder.is_empty():
+    if not _decode(words, bounds, (starts - 1).astype(np.uint8), low, values):
         raise CorruptError("ANS tensor: the stream does not end where it should")
     return values
+
+
+def _bounds(weights: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """(levels + 1,) c_i of docs/NUMERICS.md: level i owns [c_i, c_{i+1}) of 2**24."""
+    before = np.concatenate(([0.0], np.cumsum(weights.astype(np.float64) + 1 / 64)))  # exact
+    n = weights.size
+    free = (1 << PRECISION) - n
+    inner = np.arange(n) + np.floor(before[:-1] * (free / before[-1])).astype(np.int64)
+    return np.append(inner, 1 << PRECISION).astype(np.uint64)

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NamedTuple
 
 import pgolf_codec
+from pgolf_codec import notices
 from pgolf_codec.errors import PgolfError, RefusedError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -107,6 +108,8 @@ def _run(arguments: list[str]) -> int:
     parse = parser.parse_args if verb.has_subverbs else parser.parse_intermixed_args
     options = parse(arguments[1:])
     options.verb = name
+    if not getattr(options, "quiet", False):
+        notices.tell = complain
     try:
         status: int = getattr(module, f"run_{function}")(options)
         if sys.stdout is not None:

@@ -24,7 +24,9 @@ def digest(*arrays: NDArray[Any]) -> str:
 
 def worst_products() -> dict[str, bool]:
     """Whether :mod:`products` agrees with 64-bit sums where 32 bits just hold them."""
-    from pgolf_codec.lm.products import matmul, pack, product, scratch_bytes
+    from kernels_of_tests import matmul, product
+
+    from pgolf_codec.lm.layout import pack, scratch_bytes
     from pgolf_codec.lm.weights import activation_limit
 
     rng = np.random.default_rng(1)

