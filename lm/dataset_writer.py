@@ -14,7 +14,7 @@ import multiprocessing
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -139,10 +139,12 @@ def build_dataset(
     options: DatasetOptions,
     *,
     log: Log,
+    progress: Callable[[int], None] = lambda n_bytes: None,
 ) -> Path:
     """Write the data set of all documents of ``inputs``; returns its folder.
 
-    ``tokenizer`` may be the size of a vocabulary that is then trained.  Raises
+    ``tokenizer`` may be the size of a vocabulary that is then trained; ``progress`` is
+    told the bytes of text that are done.  Raises
     :class:`ConfigError`, :class:`FormatError`, :class:`MissingPackageError`, and
     :class:`RefusedError` if ``output`` exists.
     """
@@ -158,7 +160,7 @@ def build_dataset(
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".pgolf-codec-{secrets.token_hex(8)}.tmp")
     try:
-        _write(inputs, partial, tokenizer, options, log)
+        _write(inputs, partial, tokenizer, options, log, progress)
         partial.rename(output)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -191,7 +193,12 @@ def train_on_sample(
 
 
 def _write(
-    inputs: Sequence[Path], root: Path, tokenizer: TextTokenizer, options: DatasetOptions, log: Log
+    inputs: Sequence[Path],
+    root: Path,
+    tokenizer: TextTokenizer,
+    options: DatasetOptions,
+    log: Log,
+    progress: Callable[[int], None],
 ) -> None:
     folder = root / "datasets" / options.name
     folder.mkdir(parents=True)
@@ -201,7 +208,7 @@ def _write(
     model_path.write_bytes(model_file)
     files = [*options.val_files, *inputs]
     by_source: list[dict[str, Tally]] = [{} for _ in files]
-    n_dropped = 0
+    n_dropped, n_done = 0, 0
     with ExitStack() as stack:
         sinks: dict[Split, _Sink] = {}
         for split in SPLITS:
@@ -211,6 +218,8 @@ def _write(
         val_hashes: set[bytes] = set()
         blob = _blob(tokenizer)
         for batch, encoded in _encode_all(_batches(files), blob, options.workers):
+            n_done += int(encoded.n_bytes.sum())
+            progress(n_done)
             ends = np.cumsum(encoded.n_ids).tolist()
             for i, end in enumerate(ends):
                 document = encoded.hashes[i]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError
 from pgolf_codec.cli.options import positive
+from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
     from pgolf_codec.eval.logs import RunLog
@@ -251,7 +252,16 @@ def _data_build(options: argparse.Namespace) -> int:
             tokenizer = load_tokenizer(
                 options.tokenizer, lossless=options.lossless, case=options.case
             )
-    print(build_dataset(options.inputs, options.output, tokenizer, settings, log=_tell))
+    with Progress("build", None, sys.stderr) as progress:
+        folder = build_dataset(
+            options.inputs,
+            options.output,
+            tokenizer,
+            settings,
+            log=_tell,
+            progress=progress.update,
+        )
+    print(folder)
     return OK
 
 
@@ -272,4 +282,6 @@ def _data_check(options: argparse.Namespace) -> int:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """One line on stderr, in place of whatever progress is drawn there."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{line}", file=sys.stderr, flush=True)

@@ -110,9 +110,16 @@ def test_the_manifest_counts(tmp_path: Path, tokenizer: Tokenizer) -> None:
         jsonl(tmp_path / "b.jsonl", texts[40:], "news"),
     ]
     options = DatasetOptions(name="mine", val_share=0.2)
+    done: list[int] = []
     folder = build_dataset(
-        inputs, tmp_path / "out", LosslessTokenizer(tokenizer), options, log=QUIET
+        inputs,
+        tmp_path / "out",
+        LosslessTokenizer(tokenizer),
+        options,
+        log=QUIET,
+        progress=done.append,
     )
+    assert done[-1] == sum(len(text.encode()) for text in texts)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     stats = manifest["datasets"][0]["stats"]
     data = open_dataset(folder)
