@@ -102,6 +102,16 @@ def unpack(subject: Subject, archive: bytes, progress: Progress) -> list[bytes]:
     return documents
 
 
+def joined(archives: Sequence[bytes]) -> bytes:
+    """One file of several archives: each behind its number of bytes."""
+    return b"".join(_number(len(archive)) + archive for archive in archives)
+
+
+def joined_bytes(n_bytes: int) -> int:
+    """What an archive of ``n_bytes`` takes of such a file."""
+    return len(_number(n_bytes)) + n_bytes
+
+
 def warm() -> None:
     """Compile, or load, all kernels that coding needs; foreign code is not involved."""
 

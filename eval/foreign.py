@@ -3,22 +3,28 @@
 The first process has the predictor and the text, the second the predictor and the
 archive.  Both make the same calls in the same order, one pass, so a float predictor
 repeats itself on the same machine; on another one it need not.
+
+Documents that are independent are coded in *bundles*, each by itself, whatever the
+number of processes; so ranks can share the work, and nothing that is summed depends on it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pgolf_codec
+from pgolf_codec.codec.sharding import OneRank, Ranks, together
 from pgolf_codec.errors import PredictorError, VerificationError
+from pgolf_codec.eval import archive
 from pgolf_codec.eval.bpb import Sizes
 from pgolf_codec.eval.host import Host, Limits
 from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt
@@ -26,6 +32,10 @@ from pgolf_codec.eval.verify import ARCHIVE, Decoded, Encoded, check
 
 Progress = Callable[[int], None]
 """Called with the raw bytes that are done, about."""
+
+BUNDLE_DOCUMENTS = 64
+"""Independent documents that share a stream, so that its end costs little, and that
+a rank takes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,12 @@ class Text:
     @property
     def lengths(self) -> list[int]:
         return [len(document) for document in self.documents]
+
+    def bundles(self, *, independent: bool) -> list[Text]:
+        """Parts that are coded each by itself: some documents, if they are independent."""
+        step = BUNDLE_DOCUMENTS if independent else max(1, len(self.documents))
+        starts = range(0, max(1, len(self.documents)), step)
+        return [Text(self.documents[at : at + step], self.path) for at in starts]
 
     @property
     def hidden(self) -> list[Path]:
@@ -85,6 +101,11 @@ class Files:
     def n_bytes(self) -> int:
         return sum(size for size, _ in self.entries.values())
 
+    @classmethod
+    def all(cls, several: Iterable[Files]) -> Files:
+        """Of several processes."""
+        return cls({path: entry for files in several for path, entry in files.entries.items()})
+
     def fingerprint(self, earlier: Files | None = None) -> str:
         """Of all contents; those that ``earlier`` has, too, as they were then."""
         known = {} if earlier is None else earlier.entries
@@ -99,46 +120,85 @@ def verify_predictor(
     claimed_bpb: float | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> PredictorReceipt:
     """Code ``text`` with the predictor that ``spec`` names, decode it elsewhere, compare.
+
+    With several ``ranks`` each takes its share of the bundles, and all get the receipt of
+    the whole, which is the one that a single process gets, but for the seconds.
 
     Raises :class:`VerificationError`, with the receipt, when a claim does not hold, and
     :class:`PredictorError` when the predictor fails before there is an archive.
     """
-    with Host(spec, limits) as host:
-        start = time.perf_counter()
-        packed = host.ask("pack", _scaled(progress, text), data=text.data, lengths=text.lengths)
-        seconds = time.perf_counter() - start
-        claim = Claim.of(host, text, packed["stepped_bits"], claimed_bpb)
-        files = Files.of(host)
-        about = host.about
-    with tempfile.TemporaryDirectory(prefix="pgolf-codec-") as folder:
-        archive = Path(folder) / ARCHIVE
-        archive.write_bytes(packed["archive"])
-        encoded = _encoded(text, packed, archive.stat().st_size, seconds)
-        decoded, needed = decode_elsewhere(spec, archive, text, limits, progress)
-    receipt = settle(spec, text, encoded, decoded, claim, packed, about, needed or files, files)
+    ranks = ranks or OneRank()
+    shares = together(ranks, lambda: _share(spec, text, ranks, limits, progress))
+    receipt = settle(spec, text, shares, claimed_bpb)
     if not receipt.verified:
         why = f" ({receipt.decoder_error})" if receipt.decoder_error else ""
         raise VerificationError(f"does not hold: {', '.join(receipt.failed)}{why}", receipt)
     return receipt
 
 
-def decode_elsewhere(
-    spec: str, archive: Path, text: Text, limits: Limits | None, progress: Progress | None
-) -> tuple[Decoded, Files | None]:
-    """Let a fresh process, which can't see the text, decode; and what it needed to do so."""
-    try:
-        with Host(spec, limits, hidden=text.hidden) as host:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank did: its bundles, by their index, and what its processes needed."""
+
+    packed: dict[int, dict[str, Any]]
+    """Answers of :func:`pgolf_codec.eval.tasks.pack` and, under "claim", of ``claim``."""
+    decoded: dict[int, Decoded]
+    about: dict[str, Any]
+    files: Files
+    """Of the encoding process."""
+    needed: Files
+    """Of the decoding one."""
+
+
+def _share(
+    spec: str, text: Text, ranks: Ranks, limits: Limits | None, progress: Progress | None
+) -> Share:
+    with Host(spec, limits) as host:
+        bundles = text.bundles(independent=host.about["independent"])
+        if len(bundles) == 1 < ranks.size and not host.about["independent"]:
+            raise PredictorError("contexts cross documents, so they can't be dealt to ranks")
+        mine = dict([*enumerate(bundles)][ranks.rank :: ranks.size])
+        packed = {}
+        done = _Done(progress)
+        for index, bundle in mine.items():
             start = time.perf_counter()
-            answer = host.ask("unpack", _scaled(progress, text), archive_bytes=archive.read_bytes())
-            seconds = time.perf_counter() - start
-            files = Files.of(host)
+            data, lengths = bundle.data, bundle.lengths
+            packed[index] = host.ask("pack", done.tell(bundle), data=data, lengths=lengths)
+            packed[index]["seconds"] = time.perf_counter() - start
+            packed[index]["claim"] = host.ask("claim", data=data, lengths=lengths)
+        files, about = Files.of(host), host.about
+    decoded, needed = decode_elsewhere(
+        spec, {i: packed[i]["archive"] for i in mine}, mine, text.hidden, limits, _Done(progress)
+    )
+    return Share(packed, decoded, about, files, needed or files)
+
+
+def decode_elsewhere(
+    spec: str,
+    archives: Mapping[int, bytes],
+    bundles: Mapping[int, Text],
+    hidden: Sequence[Path],
+    limits: Limits | None,
+    done: _Done,
+) -> tuple[dict[int, Decoded], Files | None]:
+    """Let a fresh process, which can't see the text, decode; and what it needed to do so."""
+    decoded = {index: Decoded("", 0, "", 0.0, error="not decoded") for index in archives}
+    try:
+        with Host(spec, limits, hidden=hidden) as host:
+            for index, archive in archives.items():
+                start = time.perf_counter()
+                answer = host.ask("unpack", done.tell(bundles[index]), archive_bytes=archive)
+                same = answer["lengths"] == bundles[index].lengths
+                digest = hashlib.sha256(answer["data"]).hexdigest() if same else "other documents"
+                seconds = time.perf_counter() - start
+                decoded[index] = Decoded(digest, len(answer["data"]), "", seconds)
+            return decoded, Files.of(host)
     except PredictorError as error:
-        return Decoded("", 0, "", 0.0, error=str(error)), None
-    same = answer["lengths"] == text.lengths
-    digest = hashlib.sha256(answer["data"]).hexdigest() if same else "other documents"
-    return Decoded(digest, len(answer["data"]), "", seconds), files
+        failed = Decoded("", 0, "", 0.0, error=str(error))
+        return {i: failed if one.error else one for i, one in decoded.items()}, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +209,16 @@ class Claim:
     n_bytes: int
 
     @classmethod
-    def of(cls, host: Host, text: Text, stepped_bits: float, bpb: float | None) -> Claim:
-        """Given, or stated by the predictor, or what its own evaluation gives."""
-        bpb = host.about["claimed_bpb"] if bpb is None else bpb
+    def of(cls, packed: Sequence[Mapping[str, Any]], raw_bytes: int, bpb: float | None) -> Claim:
+        """The ``bpb`` that is given, or what the author's own evaluation says."""
         if bpb is not None:
-            return cls(bpb * len(text.data), len(text.data))
-        answer = host.ask("claim", data=text.data, lengths=text.lengths)
-        bits = stepped_bits if answer["bits"] is None else answer["bits"]
-        return cls(float(bits), int(answer["counted_bytes"]))
+            return cls(bpb * raw_bytes, raw_bytes)
+        claims = [one["claim"] for one in packed]
+        bits = [
+            one["stepped_bits"] if claim["bits"] is None else claim["bits"]
+            for one, claim in zip(packed, claims, strict=True)
+        ]
+        return cls(math.fsum(bits), sum(claim["counted_bytes"] for claim in claims))
 
     @property
     def bpb(self) -> float | None:
@@ -164,27 +226,30 @@ class Claim:
 
 
 def settle(
-    spec: str,
-    text: Text,
-    encoded: Encoded,
-    decoded: Decoded,
-    claim: Claim,
-    packed: Mapping[str, Any],
-    about: Mapping[str, Any],
-    needed: Files,
-    files: Files,
+    spec: str, text: Text, shares: Sequence[Share], claimed_bpb: float | None
 ) -> PredictorReceipt:
-    """Facts and claims into one receipt."""
+    """Facts and claims of all bundles, in their order, into one receipt."""
+    about = shares[0].about
+    by_index = {i: (one, share.decoded[i]) for share in shares for i, one in share.packed.items()}
+    packed = [by_index[index][0] for index in sorted(by_index)]
+    found = [by_index[index][1] for index in sorted(by_index)]
+    needed, files = Files.all(share.needed for share in shares), Files.all(s.files for s in shares)
     now, then = needed.fingerprint(), needed.fingerprint(files)
-    decoded = Decoded(decoded.sha256, decoded.n_bytes, now, decoded.seconds, decoded.error)
-    beside_bits = 8 * (packed["order_bytes"] + packed["residual_bytes"])
-    slack_bits = rounding_bits(packed["n_symbols_coded"], about["n_symbols"])
+    encoded = _encoded(text, packed)
+    decoded = _decoded(text, found, about["independent"], now)
+    claimed_bpb = about["claimed_bpb"] if claimed_bpb is None else claimed_bpb
+    claim = Claim.of(packed, encoded.n_bytes, claimed_bpb)
+    order_bytes = sum(one["order_bytes"] for one in packed)
+    residual_bytes = sum(one["residual_bytes"] for one in packed)
+    n_symbols_coded = sum(one["n_symbols_coded"] for one in packed)
+    slack_bits = sum(rounding_bits(one["n_symbols_coded"], about["n_symbols"]) for one in packed)
+    sizes = encoded.sizes
+    stream_bits = sizes.coded_bits - 8 * (order_bytes + residual_bytes)
     claims = check(encoded, decoded, then) | {
-        "claim_is_coded": encoded.sizes.coded_bits - beside_bits <= claim.bits + slack_bits,
+        "claim_is_coded": stream_bits <= claim.bits + slack_bits,
         "claim_divides_by_the_file": claim.n_bytes <= encoded.n_bytes,
     }
     assert claims.keys() == PREDICTOR_CLAIMS.keys()
-    sizes = encoded.sizes
     return PredictorReceipt(
         input_sha256=encoded.sha256,
         input_bytes=encoded.n_bytes,
@@ -208,9 +273,9 @@ def settle(
         claimed_bytes=claim.n_bytes,
         claimed_bpb=claim.bpb,
         n_documents=len(text.documents),
-        n_symbols_coded=packed["n_symbols_coded"],
-        order_bytes=packed["order_bytes"],
-        residual_bytes=packed["residual_bytes"],
+        n_symbols_coded=n_symbols_coded,
+        order_bytes=order_bytes,
+        residual_bytes=residual_bytes,
         isolation=about["isolation"],
     )
 
@@ -234,25 +299,57 @@ def versions() -> dict[str, str | int]:
     }
 
 
-def _encoded(text: Text, packed: Mapping[str, Any], disk_bytes: int, seconds: float) -> Encoded:
+def _encoded(text: Text, packed: Sequence[Mapping[str, Any]]) -> Encoded:
+    """Of all bundles; the archive of the whole is written to the disk and weighed there."""
     data = text.data
+    with tempfile.TemporaryDirectory(prefix="pgolf-codec-") as folder:
+        path = Path(folder) / ARCHIVE
+        path.write_bytes(archive.joined([one["archive"] for one in packed]))
+        disk_bytes = path.stat().st_size
     return Encoded(
         sha256=hashlib.sha256(data).hexdigest(),
         n_bytes=len(data),
         sizes=Sizes(
             raw_bytes=sum(text.lengths),
-            entropy_bits=packed["entropy_bits"],
-            coded_bits=packed["coded_bits"],
-            file_bytes=len(packed["archive"]),
+            entropy_bits=math.fsum(one["entropy_bits"] for one in packed),
+            coded_bits=sum(one["coded_bits"] for one in packed),
+            file_bytes=sum(archive.joined_bytes(len(one["archive"])) for one in packed),
         ),
         disk_bytes=disk_bytes,
-        seconds=seconds,
+        seconds=math.fsum(one["seconds"] for one in packed),
     )
 
 
-def _scaled(progress: Progress | None, text: Text) -> Progress | None:
-    """Symbols are told; bytes are wanted.  Without knowing, symbols count as bytes."""
-    if progress is None:
-        return None
-    most = sum(text.lengths)
-    return lambda n_done: progress(min(n_done, most))
+def _decoded(text: Text, found: Sequence[Decoded], independent: bool, needed: str) -> Decoded:
+    """Of all bundles: the digest of the whole, if each of them came back."""
+    bundles = text.bundles(independent=independent)
+    wrong = [
+        index
+        for index, (one, bundle) in enumerate(zip(found, bundles, strict=True))
+        if one.sha256 != hashlib.sha256(bundle.data).hexdigest()
+    ]
+    digest = f"bundle {wrong[0]} differs" if wrong else hashlib.sha256(text.data).hexdigest()
+    error = next((one.error for one in found if one.error), "")
+    return Decoded(
+        sha256="" if error else digest,
+        n_bytes=sum(one.n_bytes for one in found),
+        model_fingerprint=needed,
+        seconds=math.fsum(one.seconds for one in found),
+        error=error,
+    )
+
+
+class _Done:
+    """Progress over several bundles: symbols are told, bytes are wanted."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._before = 0
+
+    def tell(self, bundle: Text) -> Progress | None:
+        """For the next bundle; symbols count as bytes while nobody knows better."""
+        if self._progress is None:
+            return None
+        progress, before, most = self._progress, self._before, sum(bundle.lengths)
+        self._before += most
+        return lambda n_done: progress(before + min(n_done, most))

@@ -3,6 +3,8 @@
 Encode; write archive and artifact into an empty folder; start a Python process that
 is told of these two files only; compare what it decoded with what went in; check
 every number of the receipt that can be checked.
+
+As a program it is the verb ``verify``, by all ranks of ``torchrun`` where there are some.
 """
 
 from __future__ import annotations
@@ -219,3 +221,9 @@ def _opened(text: Text) -> Iterator[BinaryIO]:
             yield file
     else:
         yield io.BytesIO(text)
+
+
+if __name__ == "__main__":  # torchrun --nproc_per_node=N -m pgolf_codec.eval.verify ...
+    from pgolf_codec.cli import main
+
+    sys.exit(main(["verify", *sys.argv[1:]]))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ from pgolf_codec.errors import VerificationError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
+    from pgolf_codec.codec.sharding import Ranks
     from pgolf_codec.eval.foreign import Text
     from pgolf_codec.eval.host import Limits
     from pgolf_codec.eval.receipt import Receipt
@@ -38,7 +42,10 @@ def run_verify(options: argparse.Namespace) -> int:
         receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
     except VerificationError as error:
         receipt = error.receipt
-        complain(f"{name}: {error}")
+        if _is_first():
+            complain(f"{name}: {error}")
+    if not _is_first():
+        return OK if receipt.verified else FAILED
     if options.json is not None:
         _write(options.json, receipt.to_json())
     if options.json != "-" and not options.quiet:
@@ -133,14 +140,34 @@ def _verify_predictor(options: argparse.Namespace) -> Receipt:
     if options.model is not None or options.threads is not None:
         raise UsageError("--model and --threads don't go with --predictor")
     text = _text(options)
-    with _progress(options, len(text.data)) as progress:
+    with _ranks() as ranks, _progress(options, len(text.data)) as progress:
         return verify_predictor(
             options.predictor,
             text,
             claimed_bpb=options.claim,
             limits=_limits(options),
             progress=progress.update,
+            ranks=ranks,
         )
+
+
+@contextlib.contextmanager
+def _ranks() -> Iterator[Ranks]:
+    """The processes of ``torchrun``; without it this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        from pgolf_codec.codec.sharding import OneRank
+
+        yield OneRank()
+        return
+    from pgolf_codec.lm.ranks import joined
+
+    with joined() as ranks:
+        yield ranks
+
+
+def _is_first() -> bool:
+    """Whether this is the process that speaks for all."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _text(options: argparse.Namespace) -> Text:
@@ -168,7 +195,7 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 def _progress(options: argparse.Namespace, n_total: int) -> Progress:
     (name,) = options.files
-    return Progress(name, n_total, None if options.quiet else sys.stderr)
+    return Progress(name, n_total, sys.stderr if _is_first() and not options.quiet else None)
 
 
 def _write(path: str, text: str) -> None:
