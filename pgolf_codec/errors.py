@@ -15,6 +15,7 @@
     ├── CoderError (ValueError)         a coder can't hold these values
     │   └── CoderNotFoundError          no coder of that name, or it can't be loaded
     ├── TensorError (ValueError)        a tensor that can't be packed; names it
+    ├── BudgetError                     no quantization lands under a cap of bytes
     ├── MissingPackageError             an optional package is not installed; says which
     ├── DataError                       no data set to train on
     │   ├── DownloadError               the hub can't be reached, or has not what it should have
@@ -85,6 +86,10 @@ class CoderNotFoundError(CoderError):
 
 class TensorError(PgolfError, ValueError):
     """A tensor that can't be packed as asked; names it."""
+
+
+class BudgetError(PgolfError):
+    """No steps of the quantizer land just under the cap of bytes; says what came nearest."""
 
 
 class MissingPackageError(PgolfError):
