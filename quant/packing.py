@@ -29,7 +29,7 @@ from pgolf_codec.quant.schemes import (
 from pgolf_codec.quant.tensors import Tensor
 
 _NO_SCHEME = ("none", "lossless")
-AUTO = ("raw", "zlib")
+AUTO = ("raw", "ans-hist", "ans-scale", "cm")
 """Coders that ``auto`` tries."""
 LEAST_ITEMS = 1024
 """Smaller tensors are lossless unless a rule names them."""

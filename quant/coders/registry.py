@@ -72,6 +72,13 @@ BUILT_IN = {
     "lzma": BuiltIn(5, "bytewise", "LZMA"),
     "zstd": BuiltIn(6, "bytewise", "ZSTD"),
     "brotli": BuiltIn(7, "bytewise", "BROTLI"),
+    "huffman": BuiltIn(8, "huffman", "HUFFMAN"),
+    "ans-hist": BuiltIn(9, "fits", "HIST"),
+    "ans-gauss": BuiltIn(10, "fits", "GAUSS"),
+    "ans-laplace": BuiltIn(11, "fits", "LAPLACE"),
+    "ans-mixture": BuiltIn(12, "fits", "MIXTURE"),
+    "ans-scale": BuiltIn(13, "fits", "SCALE"),
+    "cm": BuiltIn(14, "cm", "CM"),
 }
 _NAMES = {coder.number: name for name, coder in BUILT_IN.items()}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")

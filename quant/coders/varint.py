@@ -27,3 +27,12 @@ def read_varint(data: memoryview, at: int) -> tuple[int, int]:
         if data[at + group] < 128:
             return value, at + group + 1
     raise CorruptError("coded integers: a number has no end")
+
+
+def zigzag(value: int) -> int:
+    """0, -1, 1, -2 ... as 0, 1, 2, 3 ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def unzigzag(value: int) -> int:
+    return value >> 1 if value & 1 == 0 else -(value + 1 >> 1)

@@ -1,0 +1,248 @@
+"""``cm``: integer context mixing.
+
+An item is coded as a walk: at or above the expected value, or below; then step by step
+away from there, each step a bit.  Seven models give a logit for every bit, a mixer adds
+them with weights that it learns, and an arithmetic coder takes the sum:
+
+- a normal distribution about the column's mean with the column's variance;
+- the same about the linear prediction (:mod:`~pgolf_codec.quant.coders.linear`), with
+  the variance of the column's errors, scaled by how large the row's errors were so far;
+- the same, scaled by what is left of the row's energy: rows that were scaled by their
+  own deviation all have the same sum of squares, so the end of a row is known to be
+  large where its beginning was small;
+- counters of the bit's position in the walk together with the expected value's fraction;
+  the neighbours' errors; the column; what is left of the energy.
+
+Everything is integer arithmetic but the factorization in ``linear``.  One kernel codes
+both ways.  docs/WEIGHTS.md is the specification.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgolf_codec.errors import CorruptError, TruncatedError
+from pgolf_codec.quant.coders.cm_kernel import DAMAGED, FULL, LEAST_ROWS, MARGIN, code
+from pgolf_codec.quant.coders.linear import log_determinants
+from pgolf_codec.quant.coders.varint import read_varint, unzigzag, write_varint, zigzag
+
+MAX_WIDTH = 8192
+MAX_TOP = 254
+_HEAD = struct.Struct("<BBBBBB")
+_RIDGE_UNIT = 100
+_RIDGES = (200, 400, 700, 1000, 1500, 2000, 3000, 5000, 8000, 20000)
+_EVIDENCE_ROWS, _EVIDENCE_COLUMNS = 8192, 128
+"""Of a table, that its ridge is chosen by."""
+_WALK_SIGMAS = 4
+"""Low bits are split off until the deviation is below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the encoder chose; the kernel's arguments in their order."""
+
+    width: int
+    """Items in a row; the items are one behind another, the last row may be short."""
+    shift: int
+    """Low bits that are coded apart."""
+    origin: int
+    """The lowest coarse value."""
+    top: int
+    """The highest coarse value less the lowest."""
+    centre: int
+    """The coarse value that counts as zero, less the lowest."""
+    open_low: bool
+    """Whether items may lie below the lowest; it is an escape then."""
+    open_high: bool
+    ridge: int
+    """Of the linear prediction, in rows; 0: none."""
+    variance: int
+    """First guess, of coarse values, in units of 2**-16."""
+    learn: int
+    """log2 of the inverse of the mixer's step."""
+    prior: int
+    """Rows that the first guess counts for."""
+    mean_prior: int
+    """Rows of zeros that a column's mean begins with."""
+
+
+class ContextMixing:
+    """The smallest and the slowest."""
+
+    summary = "integer context mixing: rows, columns, neighbours, linear prediction"
+
+    def encode(self, values: NDArray[np.int32]) -> bytes:
+        transposed = _better_transposed(values)
+        items = np.ascontiguousarray(values.T if transposed else values)
+        plan = _plan(items)
+        n_room = items.size + 2 * MARGIN
+        while True:
+            data = np.zeros(n_room, np.uint8)
+            n_bytes = code(items.reshape(-1), data, True, *astuple(plan))
+            if n_bytes != FULL:
+                return _write_plan(plan, transposed, items.shape[1]) + data[:n_bytes].tobytes()
+            n_room *= 2
+
+    def decode(self, payload: memoryview, shape: tuple[int, int]) -> NDArray[np.int32]:
+        plan, transposed, start = _read_plan(payload, shape)
+        values = np.empty(shape[0] * shape[1], np.int32)
+        data = np.frombuffer(payload[start:], np.uint8).copy()  # one kernel, one array type
+        if code(values, data, False, *astuple(plan)) == DAMAGED:
+            raise CorruptError("cm: the stream is damaged or cut short")
+        if transposed:
+            return np.ascontiguousarray(values.reshape(shape[::-1]).T)
+        return values.reshape(shape)
+
+
+CM = ContextMixing()
+
+
+def _better_transposed(values: NDArray[np.int32]) -> bool:
+    """Rows should have equal energies, and columns enough items to learn from."""
+    if min(values.shape) < LEAST_ROWS:
+        return bool(1 < values.shape[0] < values.shape[1])
+    energy = values.astype(np.float32) ** 2
+
+    def spread(axis: int) -> float:
+        sums = energy.sum(axis=axis)
+        return float(sums.var() / max(float(sums.mean()), 1e-9) ** 2 * values.shape[axis])
+
+    return spread(0) < spread(1) / 2
+
+
+def _plan(items: NDArray[np.int32]) -> _Plan:
+    n_rows, n_columns = items.shape
+    low, high = int(items.min()), int(items.max())
+    deviation = float(items.std(dtype=np.float64))
+    shift = max(0, math.ceil(math.log2(max(deviation, 1.0) / _WALK_SIGMAS)))
+    middle = round(float(items.mean(dtype=np.float64))) >> shift
+    lowest, highest = low >> shift, high >> shift
+    if highest - lowest > MAX_TOP:
+        lowest, highest = max(lowest, middle - 127), min(highest, middle + 127)
+    coarse = (items >> shift).clip(lowest, highest) - middle
+    width = _width(n_rows, n_columns)
+    n_rows = items.size // width
+    table = coarse.reshape(-1)[: n_rows * width].reshape(n_rows, width).astype(np.float32)
+    variance = float(np.mean(np.square(coarse, dtype=np.float64)))
+    prior, mean_prior = _priors(table)
+    return _Plan(
+        width=width,
+        shift=shift,
+        origin=lowest,
+        top=highest - lowest,
+        centre=middle - lowest,
+        open_low=lowest > low >> shift,
+        open_high=highest < high >> shift,
+        ridge=_ridge(table, variance),
+        variance=max(1, int(65536 * variance)),
+        learn=16 if items.size >= 1 << 19 else 18,
+        prior=prior,
+        mean_prior=mean_prior,
+    )
+
+
+def _priors(table: NDArray[np.float32]) -> tuple[int, int]:
+    """How much alike columns are: rows that a guess counts for, powers of two.
+
+    The variance of a column's log variance, and of its mean, beyond what chance makes.
+    """
+    n_rows = len(table)
+    if n_rows < 16:
+        return 8, 4
+    variances = table.var(axis=0, dtype=np.float64) + 1 / 64
+    shares = table.mean(axis=0, dtype=np.float64) ** 2 / variances
+    beyond = max(float(np.log(variances).var()) - 2 / n_rows, 1e-4)
+    beyond_mean = max(float(shares.mean()) - 1 / n_rows, 1e-4)
+    return _power(2 / beyond, 4, 1024), _power(1 / beyond_mean, 4, 4096)
+
+
+def _power(value: float, low: int, high: int) -> int:
+    return int(min(max(2 ** round(math.log2(value)), low), high))
+
+
+def _ridge(table: NDArray[np.float32], variance: float) -> int:
+    """The ridge under which the first columns are the likeliest, as if normal.
+
+    That is the evidence of an inverse Wishart distribution with as many degrees of
+    freedom beyond its dimension.
+    """
+    part = table[:_EVIDENCE_ROWS, :: 1 + table.shape[1] // (_EVIDENCE_COLUMNS + 1)].astype(
+        np.float64
+    )
+    n_rows, n_columns = part.shape
+    if len(table) <= LEAST_ROWS or n_columns < 2 or variance == 0:
+        return 0
+    part -= part.mean(axis=0)
+    bases = variance * np.array(_RIDGES, np.float64)
+    determinants = log_determinants(part, bases)
+    half_columns = np.arange(n_columns) / 2
+
+    def evidence(index: int) -> float:
+        freedom = _RIDGES[index] + n_columns + 1
+        gammas = sum(
+            math.lgamma((freedom + n_rows) / 2 - k) - math.lgamma(freedom / 2 - k)
+            for k in half_columns
+        )
+        prior = freedom * n_columns * math.log(bases[index])
+        return float(gammas + (prior - (freedom + n_rows) * determinants[index]) / 2)
+
+    return _RIDGES[max(range(len(_RIDGES)), key=evidence)]
+
+
+def _width(n_rows: int, n_columns: int) -> int:
+    if n_rows == 1:
+        return min(n_columns, 64)
+    if n_columns <= MAX_WIDTH:
+        return n_columns
+    return next((w for w in range(MAX_WIDTH, 511, -1) if n_columns % w == 0), 1024)
+
+
+def _write_plan(plan: _Plan, transposed: bool, n_columns: int) -> bytes:
+    flags = transposed | plan.open_low << 1 | plan.open_high << 2 | (plan.learn - 12) << 3
+    priors = plan.prior.bit_length() - 1 << 4 | plan.mean_prior.bit_length() - 1
+    ridge = plan.ridge // _RIDGE_UNIT
+    head = bytearray(_HEAD.pack(flags, plan.shift, plan.top, plan.centre, priors, ridge))
+    width = 0 if plan.width == n_columns else plan.width
+    for number in (width, zigzag(plan.origin), plan.variance):
+        write_varint(head, number)
+    return bytes(head)
+
+
+def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[_Plan, bool, int]:
+    """The plan, whether the items are transposed, where the bits begin."""
+    if len(payload) < _HEAD.size:
+        raise TruncatedError("cm: ends within its head")
+    flags, shift, top, centre, priors, ridge = _HEAD.unpack_from(payload)
+    width, at = read_varint(payload, _HEAD.size)
+    origin, at = read_varint(payload, at)
+    variance, at = read_varint(payload, at)
+    transposed = bool(flags & 1)
+    plan = _Plan(
+        width=width or shape[0 if transposed else 1],
+        shift=shift,
+        origin=unzigzag(origin),
+        top=top,
+        centre=centre,
+        open_low=bool(flags & 2),
+        open_high=bool(flags & 4),
+        ridge=ridge * _RIDGE_UNIT,
+        variance=variance,
+        learn=(flags >> 3) + 12,
+        prior=1 << (priors >> 4),
+        mean_prior=1 << (priors & 15),
+    )
+    sound = (
+        shift < 32
+        and centre <= top <= MAX_TOP
+        and 1 <= plan.width <= MAX_WIDTH
+        and -(2**32) < plan.origin < 2**32
+        and 1 <= variance <= 1 << 32
+    )
+    if not sound:
+        raise CorruptError("cm: a head that is not possible")
+    return plan, transposed, at
