@@ -130,7 +130,7 @@ def pack(
     report, packed, first_of = PackReport(), [], dict[bytes, str]()
     n_done = 0
     for name, tensor in tensors.items():
-        rule = _rule_of(name, tensor, rules)
+        rule = rule_of(name, tensor, rules)
         if isinstance(tensor, Tensor):
             twin = first_of.setdefault(tensor.digest(), name)
             if twin != name:
@@ -182,6 +182,15 @@ def parse_rules(text: str) -> list[Rule]:
     return rules
 
 
+def rule_of(name: str, tensor: Tensor | Quantized, rules: Sequence[Rule]) -> Rule | None:
+    """The first that matches; None if there is none, or the tensor is too small for it."""
+    for rule in rules:
+        if fnmatch.fnmatchcase(name, rule.match):
+            too_small = isinstance(tensor, Tensor) and tensor.bits.size < rule.least_items
+            return None if too_small else rule
+    return None
+
+
 def order_0_entropy(values: NDArray[Any]) -> float:
     """Bits an item, of the items' frequencies."""
     if not values.size:
@@ -220,14 +229,6 @@ class _Attempts:
             self.coded_bytes = {name: len(stream) for name, stream in made.items()}
             self.chosen, self.values = best, values
         return made[best]
-
-
-def _rule_of(name: str, tensor: Tensor | Quantized, rules: Sequence[Rule]) -> Rule | None:
-    for rule in rules:
-        if fnmatch.fnmatchcase(name, rule.match):
-            too_small = isinstance(tensor, Tensor) and tensor.bits.size < rule.least_items
-            return None if too_small else rule
-    return None
 
 
 def _pack_one(

@@ -152,6 +152,8 @@ VERBS = {
     "models": Verb("list the models that came with the package", "reports"),
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),
+    "coders": Verb("list the entropy coders, those of other packages too", "weights"),
+    "bench-coders": Verb("compare the entropy coders on given weights", "weights"),
     "compress-all": Verb("compress folders in one batch; under torchrun by all ranks", "batch"),
     "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),

@@ -15,6 +15,7 @@ from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
     from pgolf_codec.quant.packing import PackReport, Rule
+    from pgolf_codec.quant.tensors import Tensor
 
 SUFFIX = ".pgw"
 
@@ -27,7 +28,7 @@ def pack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coder", default="auto", metavar="NAME", help="see `pgolf-codec coders`; default: auto"
     )
-    parser.add_argument("--json", metavar="REPORT", help="write a report here (`-`: stdout)")
+    parser.add_argument("--json", action="store_true", help="print a report, a row a tensor")
     add_talk(parser)
 
 
@@ -89,6 +90,99 @@ def run_unpack(options: argparse.Namespace) -> int:
     return OK
 
 
+def coders_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object a coder")
+
+
+def bench_coders_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", help=f"{SUFFIX}, .pglm, .safetensors, or a torch checkpoint"
+    )
+    _add_source(parser, default="none")
+    parser.add_argument("--coders", metavar="NAME,...", help="only these; default: all there are")
+    parser.add_argument("--plot", metavar="PICTURE", help="draw bits against speed: .png, .svg")
+    parser.add_argument("--json", action="store_true", help="print rows and totals as JSON")
+    add_talk(parser)
+
+
+def run_coders(options: argparse.Namespace) -> int:
+    """One line a coder; of one that can't be loaded, why."""
+    from pgolf_codec.errors import CoderNotFoundError
+    from pgolf_codec.quant.coders import coder_names, find_coder
+    from pgolf_codec.quant.coders.registry import BUILT_IN
+
+    for name in coder_names():
+        try:
+            summary, usable = find_coder(name).summary, True
+        except CoderNotFoundError as error:
+            summary, usable = str(error), False
+        if options.json:
+            facts = {"name": name, "summary": summary, "built_in": name in BUILT_IN}
+            print(json.dumps(facts | {"usable": usable}))
+        else:
+            print(f"{name:<16} {summary}")
+    return OK
+
+
+def run_bench_coders(options: argparse.Namespace) -> int:
+    """Every coder on every tensor of integers."""
+    from pgolf_codec.quant.coders import coder_names
+    from pgolf_codec.quant.comparison import compare, draw, integers_of, totals
+
+    names = options.coders.split(",") if options.coders else coder_names()
+    tensors = integers_of(_tensors(Path(options.file), options.key), _rules(options))
+
+    def progress(tensor: str, coder: str) -> None:
+        if not options.quiet and sys.stderr.isatty():
+            print(f"\r\x1b[K{tensor}  {coder}", end="", file=sys.stderr, flush=True)
+
+    rows = compare(tensors, names, progress)
+    if not options.quiet and sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    found = totals(rows)
+    if options.plot:
+        draw(Path(options.plot), found)
+    if options.json:
+        print(json.dumps({"rows": [row.to_dict() for row in rows], "totals": found}))
+        return OK
+    print(f"{'Coder':<12} {'Bytes':>12} {'bits':>7} {'/ H0':>7} {'there':>8} {'back':>8}  Mparam/s")
+    for total in found:
+        print(
+            f"{total['coder']:<12} {total['coded_bytes']:>12} {total['bits_per_param']:>7.4f} "
+            f"{total['ratio_to_entropy'] or 1:>7.4f} {total['encode_mparam_per_second']:>8.1f} "
+            f"{total['decode_mparam_per_second']:>8.1f}"
+        )
+    return OK
+
+
+def _tensors(path: Path, key: str | None) -> dict[str, Tensor]:
+    """Of any file that has some."""
+    from pgolf_codec.quant.checkpoints import read_tensors
+
+    if path.suffix == SUFFIX:
+        return _packed_integers(path)
+    if path.suffix == ".pglm":
+        from pgolf_codec.quant.artifact import load_artifact
+        from pgolf_codec.quant.tensors import Tensor
+
+        weights = load_artifact(path).artifact.weights
+        return {name: Tensor.from_array(array) for name, array in weights.tensors.items()}
+    return read_tensors(path, key)
+
+
+def _packed_integers(path: Path) -> dict[str, Tensor]:
+    """Quantized tensors as their integers, the others as they are."""
+    from pgolf_codec.quant.bag import Bag
+    from pgolf_codec.quant.tensors import Tensor
+
+    with files.reading(path) as file:
+        bag, found = Bag(file), {}
+        for name in bag.entries:
+            quantized = bag.quantized(name)
+            found[name] = bag[name] if quantized is None else Tensor.from_array(quantized.values)
+    return found
+
+
 def _add_source(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--quant", default=default, metavar="SCHEME",
@@ -111,12 +205,9 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
 
 def _report(options: argparse.Namespace, report: PackReport) -> None:
     facts = report.to_dict()
-    if options.json == "-":
+    if options.json:
         print(json.dumps(facts))
         return
-    if options.json is not None:
-        with files.replacing(Path(options.json), overwrite=True) as out:
-            out.write(json.dumps(facts, indent=1).encode() + b"\n")
     if options.verbose:
         for row in facts["tensors"]:
             _print_row(row)
