@@ -42,7 +42,6 @@ FINE = 12
 """Bits of a probability beyond the 16 that the coder uses."""
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
-_inline = numba.njit(nogil=True, error_model="numpy", inline="always")  # twice as fast
 
 
 def _class_of(mean: int) -> int:
@@ -96,13 +95,15 @@ def _share(zeros: int, ones: int) -> int:
     return min(max(((zeros + 1) << 16) // (zeros + ones + 2), 64), (1 << 16) - 64)
 
 
+def _start() -> NDArray[np.int32]:
+    """All probabilities, a fresh copy: those of :func:`prior`, and the sign's."""
+    return np.append(prior(), np.int32(1 << 15 + FINE))
+
+
 def encode(x: NDArray[np.int8], n_states: int) -> bytes:
     """Payload of integers (rows, columns) that obey the trellis of ``n_states``."""
     data = np.empty(2 * x.size + 64, np.uint8)
-    sign = np.array([1 << 15 + FINE], np.int32)
-    n_bytes = _walk(
-        False, data, x, machine(n_states), prior().copy(), sign, np.zeros(x.shape[0], np.int64)
-    )
+    n_bytes = _walk(False, data, x, machine(n_states), _start())
     return bytes([n_states.bit_length() - 1]) + data[:n_bytes].tobytes()
 
 
@@ -112,88 +113,10 @@ def decode(payload: memoryview | bytes, shape: tuple[int, int]) -> NDArray[np.in
         raise CorruptError("trellis tensor: the number of states is unknown")
     data = np.frombuffer(payload, np.uint8)[1:].copy()
     x = np.empty(shape, np.int8)
-    sign = np.array([1 << 15 + FINE], np.int32)
-    follow = machine(1 << payload[0])
-    n_bytes = _walk(True, data, x, follow, prior().copy(), sign, np.zeros(shape[0], np.int64))
+    n_bytes = _walk(True, data, x, machine(1 << payload[0]), _start())
     if n_bytes != data.size:
         raise CorruptError("trellis tensor: the stream does not end where it should")
     return x
-
-
-@_inline
-def _carry_out(rc: Any, data: Any) -> None:
-    """Encoder: give away the top byte of ``low``; a carry may still run into those held back."""
-    low, n = rc[0], rc[4]
-    if rc[3] == 0 or low < 0xFF000000 or low >= 1 << 32:
-        carry = low >> 32
-        if rc[3] > 0:
-            data[n] = (rc[2] + carry) & 255
-            n += 1
-            for _ in range(rc[3] - 1):
-                data[n] = (255 + carry) & 255
-                n += 1
-        rc[4] = n
-        rc[2] = (low >> 24) & 255
-        rc[3] = 0
-    rc[3] += 1
-    rc[0] = (low & 0xFFFFFF) << 8
-
-
-@_inline
-def _bit(decoding: bool, rc: Any, data: Any, p0: int, bit: int) -> Any:
-    """Code one bit whose probability of 0 is p0 / 2**16.
-
-    ``rc`` is [low or code, range, held byte, bytes held back + 1, position].
-    """
-    bound = (rc[1] >> 16) * p0
-    if decoding:
-        bit = 1 if rc[0] >= bound else 0
-    if bit:
-        if decoding:
-            rc[0] -= bound
-        else:
-            rc[0] += bound
-        rc[1] -= bound
-    else:
-        rc[1] = bound
-    while rc[1] < TOP:
-        rc[1] <<= 8
-        if decoding:
-            byte = data[rc[4]] if rc[4] < data.size else 0
-            rc[0] = (rc[0] << 8) | byte
-            rc[4] += 1
-        else:
-            _carry_out(rc, data)
-    return bit
-
-
-@_inline
-def _adaptive(decoding: bool, rc: Any, data: Any, p: Any, n: Any, at: int, bit: int) -> Any:
-    """Code a bit by probability ``p[at]``, which then moves towards it."""
-    bit = _bit(decoding, rc, data, p[at] >> FINE, bit)
-    aim = 64 << FINE if bit else (65536 - 64) << FINE
-    p[at] += ((aim - p[at]) * _RATE[n[at]]) >> 20
-    if n[at] < MAX_COUNT:
-        n[at] += 1
-    return bit
-
-
-@_inline
-def _magnitude(decoding: bool, rc: Any, data: Any, p: Any, n: Any, base: int, v: int) -> Any:
-    """Code v in 1...64: its length in unary, then the bits behind the first."""
-    length = 0
-    while length < N_LENGTHS:
-        more = 1 if v >> (length + 1) else 0
-        if not _adaptive(decoding, rc, data, p, n, base + LENGTH + length, more):
-            break
-        length += 1
-    if length == N_LENGTHS:
-        return 64
-    prefix = 1
-    for i in range(length - 1, -1, -1):
-        at = base + MANTISSA + 32 * length + prefix
-        prefix = 2 * prefix + _adaptive(decoding, rc, data, p, n, at, (v >> i) & 1)
-    return prefix
 
 
 _CLASS = np.array([_class_of(mean) for mean in range(1 << 12)], np.int64)
@@ -201,32 +124,28 @@ _RATE = np.array([1 << 20] + [(1 << 20) // n for n in range(1, MAX_COUNT + 1)], 
 """2**20 / n, by which a probability moves."""
 
 
-@_inline
-def _class(mean: int) -> Any:
-    """Quarters of an octave of a mean |x| in 2**-8, 1 at least."""
-    if mean < 1 << 12:
-        return _CLASS[mean]
-    return min(_CLASS[min(mean >> 8, (1 << 12) - 1)] + 32, N_CLASSES - 1)
+ZERO_OR_NOT, SIGN, LONGER, REST = range(4)
+"""What a binary decision is about."""
 
 
 @_jit
-def _walk(
-    decoding: bool, data: Any, x: Any, follow: Any, probabilities: Any, sign: Any, sums: Any
-) -> Any:
+def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
     """Encode ``x`` to ``data`` or decode it from there; returns the bytes of the stream.
 
-    ``sums`` (rows,) starts as zeros.
+    ``p`` is a flat copy of :func:`prior`, with one probability more, of the sign.  A value
+    that is no weight ends decoding with -1.  One function, as numba counts references
+    to every array that a call is given, which would take longer than the coding.
     """
     n_rows, n_columns = x.shape
-    p = probabilities.reshape(-1)
     n = np.full(p.size, START_COUNT, np.int32)
-    sign_n = np.full(1, START_COUNT, np.int32)
-    rc = np.zeros(5, np.int64)
-    rc[1] = (1 << 32) - 1
+    # The range coder of LZMA: the byte on top waits, with the 255s behind it, for a carry.
+    low, span = 0, (1 << 32) - 1  # decoding, low is the code less the encoder's low
+    waiting, n_waiting, position = 0, 0, 0
     if decoding:
-        for i in range(4):
-            rc[0] = (rc[0] << 8) | (data[i] if i < data.size else 0)
-        rc[4] = 4
+        while position < 4:
+            low = (low << 8) | (data[position] if position < data.size else 0)
+            position += 1
+    sums = np.zeros(n_rows, np.int64)  # of |x|
     share = np.full(n_rows, ONE, np.int64)  # a row's mean |x|, relative to its column's
     typical, total = 4 << 8, 0  # a column's mean |x| in 2**-8: of all so far, and their sum
     for c in range(n_columns):
@@ -236,27 +155,81 @@ def _walk(
         for r in range(n_rows):
             if r % AHEAD == 0:
                 mean = seen // shares
-            q = _class(max(1, mean * share[r] >> 12))
+            expected = max(1, mean * share[r] >> 12)
+            if expected < 1 << 12:
+                q = _CLASS[expected]
+            else:
+                q = min(_CLASS[min(expected >> 8, (1 << 12) - 1)] + 32, N_CLASSES - 1)
             parity = state & 1
             base = (2 * q + parity) * SET
-            value, v, negative = int(x[r, c]), 0, 0
-            if not decoding:
-                negative = 1 if value < 0 else 0
-                v = (abs(value) + parity) >> 1
-            zero = False
-            if parity == 0:
-                zero = _adaptive(decoding, rc, data, p, n, base + ZERO, 1 if v else 0) == 0
-            if zero:
-                value = 0
-            else:
-                negative = _adaptive(decoding, rc, data, sign, sign_n, 0, negative)
-                v = _magnitude(decoding, rc, data, p, n, base, v)
-                value = 2 * v - parity
-                if negative:
-                    value = -value
+            value = int(x[r, c])
+            v = 0 if decoding else (abs(value) + parity) >> 1
+            negative = 1 if value < 0 and not decoding else 0
+            question = SIGN if parity else ZERO_OR_NOT
+            length, prefix, left = 0, 0, 0
+            while True:
+                if question == ZERO_OR_NOT:
+                    at = base + ZERO
+                    bit = 1 if v else 0
+                elif question == SIGN:
+                    at = p.size - 1
+                    bit = negative
+                elif question == LONGER:
+                    at = base + LENGTH + length
+                    bit = 1 if v >> (length + 1) else 0
+                else:
+                    at = base + MANTISSA + 32 * length + prefix
+                    bit = v >> (left - 1) & 1
+                bound = (span >> 16) * (p[at] >> FINE)
+                if decoding:
+                    bit = 1 if low >= bound else 0
+                if bit:
+                    low += -bound if decoding else bound
+                    span -= bound
+                else:
+                    span = bound
+                while span < TOP:
+                    span <<= 8
+                    if decoding:
+                        low = (low << 8) | (data[position] if position < data.size else 0)
+                        position += 1
+                        continue
+                    if n_waiting == 0 or low < 0xFF000000 or low >= 1 << 32:
+                        for i in range(n_waiting):
+                            data[position] = ((255 if i else waiting) + (low >> 32)) & 255
+                            position += 1
+                        waiting, n_waiting = (low >> 24) & 255, 0
+                    n_waiting += 1
+                    low = (low & 0xFFFFFF) << 8
+                aim = 64 << FINE if bit else (65536 - 64) << FINE
+                p[at] += ((aim - p[at]) * _RATE[n[at]]) >> 20
+                if n[at] < MAX_COUNT:
+                    n[at] += 1
+                if question == ZERO_OR_NOT:
+                    if not bit:
+                        break
+                    question = SIGN
+                elif question == SIGN:
+                    negative = bit
+                    question = LONGER
+                elif question == LONGER:
+                    length += bit
+                    if not bit or length == N_LENGTHS:
+                        prefix, left, question = 1, length, REST
+                        if length == N_LENGTHS:
+                            prefix, left = 1 << N_LENGTHS, 0
+                        if left == 0:
+                            break
+                else:
+                    prefix = 2 * prefix + bit
+                    left -= 1
+                    if left == 0:
+                        break
             if decoding:
-                if abs(value) > MAX_WEIGHT:
+                value = 2 * prefix - parity if prefix else 0
+                if value > MAX_WEIGHT:
                     return -1
+                value = -value if negative else value
                 x[r, c] = value
             state = follow[state, (value - parity) >> 1 & 1] if follow.shape[0] > 1 else 0
             size = abs(value)
@@ -274,10 +247,16 @@ def _walk(
             )
             share[r] = min(max(relative, ONE >> 6), ONE << 6)
     if decoding:
-        return rc[4]
+        return position
     for _ in range(5):
-        _carry_out(rc, data)
-    return rc[4]
+        if n_waiting == 0 or low < 0xFF000000 or low >= 1 << 32:
+            for i in range(n_waiting):
+                data[position] = ((255 if i else waiting) + (low >> 32)) & 255
+                position += 1
+            waiting, n_waiting = (low >> 24) & 255, 0
+        n_waiting += 1
+        low = (low & 0xFFFFFF) << 8
+    return position
 
 
 @functools.cache
