@@ -28,6 +28,8 @@ from pgolf_codec.lm.layout import COLUMNS, TILE, TILE_BYTES, TILE_ROWS
 
 QUAD_ROWS = 4
 """Rows at most of a tile of ``vpdpbusd``."""
+AHEAD_BYTES = 4096
+"""How far ahead of the products memory is asked for: a page, where the hardware stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,10 @@ def pair_tile(rows: int, v: Vectors) -> Callable[..., None]:
         k.add_incoming(_I64(0), before)
         accs = [[b.phi(v32) for _ in range(vectors)] for _ in range(rows)]
         block = b.gep(w, [b.mul(k, _I64(2 * COLUMNS))])
+        if rows <= 2:  # few rows, as of keys and values: memory is what is waited for
+            ahead = b.gep(_bytes(b, block), [_I64(AHEAD_BYTES)])
+            for line in range(0, 2 * COLUMNS * stored.element.width // 8, 64):
+                _prefetch(b, b.gep(ahead, [_I64(line)]))
         columns = []
         for i in range(vectors):
             at = b.bitcast(b.gep(block, [_I64(i * 2 * lanes)]), stored.as_pointer())
@@ -172,6 +178,13 @@ CONFIGURATIONS = _tile_configurations()
 def _amx(b: Any, name: str, *arguments: Any) -> None:
     kind = ir.FunctionType(_VOID, [a.type for a in arguments])
     b.call(b.module.declare_intrinsic(f"llvm.x86.{name}", fnty=kind), arguments)
+
+
+def _prefetch(b: Any, pointer: Any) -> None:
+    """Ask for a line, into the first cache."""
+    kind = ir.FunctionType(_VOID, [pointer.type, _I32, _I32, _I32])
+    f = b.module.declare_intrinsic("llvm.prefetch", [pointer.type], fnty=kind)
+    b.call(f, [pointer, _I32(0), _I32(3), _I32(1)])
 
 
 @intrinsic
