@@ -69,6 +69,29 @@ class Probe:
     def gold_only(self) -> bool:
         return self.base.ndim == 1
 
+    @property
+    def mark(self) -> int | None:
+        """The symbol that starts each of the independent documents, if one does.
+
+        A decoder knows where documents start; so a scorer may look for this symbol to
+        start anew, and it is neither changed nor written anywhere else.
+        """
+        first = {int(part[0]) for part in self.tokens if len(part)}
+        return first.pop() if self.host.about["independent"] and len(first) == 1 else None
+
+    def starts(self) -> NDArray[np.int64]:
+        """Where the documents start."""
+        ends = np.cumsum([0, *(len(part) for part in self.tokens)]).tolist()
+        return np.array([at for at, end in itertools.pairwise(ends) if at < end], np.int64)
+
+    def others(self, ids: Ids, chance: np.random.Generator) -> Ids:
+        """Other symbols than ``ids``, each at random; none of them the mark."""
+        n_symbols = self.host.about["n_symbols"]
+        out: Ids = (ids + chance.integers(1, max(2, n_symbols), len(ids))) % n_symbols
+        if self.mark is not None:
+            out[out == self.mark] = (self.mark + 1) % n_symbols
+        return out
+
     def random(self, purpose: str) -> np.random.Generator:
         seed = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()
         return np.random.default_rng(int.from_bytes(seed[:8], "little"))
@@ -191,11 +214,12 @@ def _leak(probe: Probe, change: _Change) -> _Leak | None:
 
 def _changes(probe: Probe) -> list[_Change]:
     ids, chance = probe.ids, probe.random("changes")
-    n_symbols = probe.host.about["n_symbols"]
     changes = [_flip(probe, place) for place in spread(len(ids), N_FLIPS)]
     for place in spread(len(ids), N_SCRAMBLES + 1)[:-1]:
         other = ids.copy()
-        other[place:] = chance.integers(0, n_symbols, len(ids) - place)
+        other[place:] = probe.others(ids[place:], chance)
+        if probe.mark is not None:
+            other[probe.starts()] = probe.mark
         differs = np.flatnonzero(other != ids)
         if differs.size:
             changes.append(_Change(int(differs[0]), other, "another text from there on"))
@@ -203,25 +227,28 @@ def _changes(probe: Probe) -> list[_Change]:
 
 
 def _flip(probe: Probe, place: int) -> _Change:
-    n_symbols = probe.host.about["n_symbols"]
-    other = probe.ids.copy()
-    step = probe.random(f"flip {place}").integers(1, max(2, n_symbols))
-    other[place] = (other[place] + step) % n_symbols
+    other = probe.ids
+    free = np.arange(len(other))
+    if probe.mark is not None:
+        free = np.setdiff1d(free, probe.starts())
+    if not free.size:
+        return _Change(0, other, "nothing")
+    place = int(free[min(int(np.searchsorted(free, place)), free.size - 1)])
+    other[place] = probe.others(other[place : place + 1], probe.random(f"flip {place}"))[0]
     return _Change(place, other, _FLIPPED)
 
 
-def documents(probe: Probe) -> Check:
+def documents(probe: Probe) -> list[Check]:
     """Replace one document: rows of the others must not move, if they are independent.
 
     A first symbol that all documents share (a mark of their start) is left out.
     """
     name = "other documents"
     if not probe.host.about["independent"]:
-        return Check.skipped("C1", name, "contexts are not said to end with a document")
-    full = [part for part in probe.tokens if len(part)]
-    if len(full) < 2:
-        return Check.skipped("C1", name, "there are no two documents among the audited symbols")
-    marked = len({int(part[0]) for part in full}) == 1
+        return [Check.skipped("C1", name, "contexts are not said to end with a document")]
+    if len(probe.starts()) < 2:
+        return [Check.skipped("C1", name, "there are no two documents among the audited symbols")]
+    marked = probe.mark is not None
     starts = np.cumsum([0, *(len(part) for part in probe.tokens)])
     chance = probe.random("documents")
     worst: Finding | None = None
@@ -229,12 +256,12 @@ def documents(probe: Probe) -> Check:
     for index in changed:
         other = probe.ids
         inside = slice(starts[index] + marked, starts[index + 1])
-        other[inside] = chance.integers(0, probe.host.about["n_symbols"], len(other[inside]))
+        other[inside] = probe.others(other[inside], chance)
         rows = probe.rows(other)
         bits = probe.moved(probe.base, rows)
         bits[starts[index] : starts[index + 1]] = 0
         if marked:
-            bits[starts[:-1][[len(part) > 0 for part in probe.tokens]]] = 0
+            bits[probe.starts()] = 0
         found = np.flatnonzero(bits > probe.tolerance_bits)
         if found.size and (worst is None or found[0] < (worst.position or 0)):
             evidence = (
@@ -243,16 +270,16 @@ def documents(probe: Probe) -> Check:
             )
             worst = probe.finding("C1", "sees another document", int(found[0]), evidence)
     detail = f"{len(changed)} documents replaced, all rows of the others compared"
-    return Check.of("C1", name, detail, [worst] if worst else [])
+    return [Check.of("C1", name, detail, [worst] if worst else [])]
 
 
-def replay(probe: Probe) -> Check:
+def replay(probe: Probe) -> list[Check]:
     """Ask as a decoder must, with nothing behind: the rows must be those of the claim."""
     name = "as a decoder asks"
     if not probe.host.about["is_scorer"]:
-        return Check.skipped("C1", name, "a predictor is never asked otherwise")
+        return [Check.skipped("C1", name, "a predictor is never asked otherwise")]
     if probe.gold_only:
-        return Check.skipped("C1", name, "it gives no distribution to compare; see C2")
+        return [Check.skipped("C1", name, "it gives no distribution to compare; see C2")]
     places = spread(len(probe.ids), N_REPLAYS)
     rows = _replayed(probe, places)
     found = probe.first_moved(probe.base[places], rows)
@@ -261,13 +288,13 @@ def replay(probe: Probe) -> Check:
         index, bits = found
         evidence = f"cut off there, its distribution is another one by {bits:.3g} bits"
         findings = [probe.finding("C1", "sees what is not there yet", places[index], evidence)]
-    return Check.of("C1", name, f"{len(places)} rows, the text cut off behind each", findings)
+    return [Check.of("C1", name, f"{len(places)} rows, the text cut off behind each", findings)]
 
 
 # C2
 
 
-def normalisation(probe: Probe) -> Check:
+def normalisation(probe: Probe) -> list[Check]:
     """Sums, signs, NaN, and zeros where a symbol does come."""
     name = "whole distributions"
     places = list(range(len(probe.base)))
@@ -277,16 +304,16 @@ def normalisation(probe: Probe) -> Check:
         rows = _replayed(probe, places)
     findings = []
     for place, row in zip(places, rows, strict=True):
-        wrong = _not_normalised(row, int(probe.ids[place]))
+        wrong = _not_normalised(row, int(probe.ids[place]), probe.mark)
         if wrong is not None:
             kind, evidence = wrong
             findings.append(probe.finding("C2", kind, place, evidence))
             break
     asked = "asked for every symbol in turn" if probe.gold_only else "as claimed"
-    return Check.of("C2", name, f"{len(places)} rows, {asked}", findings)
+    return [Check.of("C2", name, f"{len(places)} rows, {asked}", findings)]
 
 
-def _not_normalised(row: Rows, symbol: int) -> tuple[str, str] | None:
+def _not_normalised(row: Rows, symbol: int, mark: int | None) -> tuple[str, str] | None:
     if not np.isfinite(row).all():
         at = int(np.flatnonzero(~np.isfinite(row))[0])
         return "not a number", f"symbol {at} has probability {row[at]}"
@@ -294,7 +321,10 @@ def _not_normalised(row: Rows, symbol: int) -> tuple[str, str] | None:
         at = int(row.argmin())
         return "negative", f"symbol {at} has probability {row[at]:.6g}"
     total = math.fsum(row.tolist())
-    if abs(total - 1) > SUM_TOLERANCE:
+    least, most = 1 - SUM_TOLERANCE, 1 + SUM_TOLERANCE
+    if mark is not None:  # asked about, it may be told from another state
+        least, most = 0.0, most + float(row[mark])
+    if not least <= total <= most:
         return "not normalised", f"the probabilities of all {len(row)} symbols sum to {total:.6g}"
     if row[symbol] == 0:
         return "zero", f"symbol {symbol}, which comes, has probability 0"
@@ -304,7 +334,7 @@ def _not_normalised(row: Rows, symbol: int) -> tuple[str, str] | None:
 # C3
 
 
-def purity(probe: Probe, leaks: bool) -> Check:
+def purity(probe: Probe, leaks: bool) -> list[Check]:
     """Ask twice before anything is learned: both answers must be the same.
 
     A scorer without ``learn`` may learn as it scores; then a second answer that differs
@@ -313,7 +343,7 @@ def purity(probe: Probe, leaks: bool) -> Check:
     name = "asked twice"
     about = probe.host.about
     if about["is_scorer"] and not about["learns"] and not leaks:
-        return Check.skipped("C3", name, "it has no learn of its own, and C1 holds")
+        return [Check.skipped("C3", name, "it has no learn of its own, and C1 holds")]
     n = len(probe.ids)
     if about["is_scorer"]:
         n = min(n, about["block"] or n)
@@ -324,13 +354,13 @@ def purity(probe: Probe, leaks: bool) -> Check:
         row, bits = found
         evidence = f"asked again before it may learn, it says otherwise by {bits:.3g} bits"
         findings = [probe.finding("C3", "learns before it scores", row, evidence)]
-    return Check.of("C3", name, f"{n} rows", findings)
+    return [Check.of("C3", name, f"{n} rows", findings)]
 
 
 # C4
 
 
-def repetition(probe: Probe, elsewhere: Callable[[], Host]) -> Check:
+def repetition(probe: Probe, elsewhere: Callable[[], Host]) -> list[Check]:
     """Run it in another process, by another instance and by one that has run: all agree."""
     with elsewhere() as host:
         other = run(host, probe.tokens)
@@ -348,35 +378,32 @@ def repetition(probe: Probe, elsewhere: Callable[[], Host]) -> Check:
             findings = [probe.finding("C4", kind, row, f"{what} differs by {bits:.3g} bits")]
             break
     same = "bit for bit" if np.array_equal(other, probe.base, equal_nan=True) else "nearly"
-    return Check.of("C4", "runs", f"another process: {same} the same; two runs here", findings)
+    return [Check.of("C4", "runs", f"another process: {same} the same; two runs here", findings)]
 
 
 # What is counted
 
 
-def accounting(probe: Probe) -> tuple[Check, dict[str, float | int | str]]:
+def accounting(probe: Probe) -> list[Check]:
     """The author's bytes against those that the symbols stand for, and against the file."""
     answer = probe.host.ask("count", data=probe.text.data, lengths=probe.text.lengths)
     counts, actual = answer["counts"], answer["actual"]
     counted, raw = int(answer["counted_bytes"]), len(probe.text.data)
-    facts: dict[str, float | int | str] = {"counted bytes": f"{counted} of {raw}"}
-    if answer["residual_bytes"]:
-        n_lost = int(answer["residual_bytes"])
-        facts["lost"] = f"{n_lost} bytes to restore the file, {8 * n_lost / max(1, raw):.4f} bpb"
     findings = []
     if len(counts) and counted > raw:
         excess = np.flatnonzero(np.cumsum(counts) > np.cumsum(actual))
         place = int(excess[0]) if excess.size else 0
-        evidence = (
-            f"{counted} bytes are counted, the file has {raw}: the score is too low "
-            f"by a factor of {counted / max(1, raw):.4f}"
-        )
+        evidence = f"the score is too low by a factor of {counted / max(1, raw):.4f}"
         findings = [
             Finding(rule="accounting", kind="bytes that are not there",
                     evidence=evidence, position=place)
         ]  # fmt: skip
-    detail = f"the bytes of {len(counts)} symbols" if len(counts) else "it divides by raw bytes"
-    return Check.of("accounting", "bytes", detail, findings), facts
+    detail = f"{counted} are counted, the file has {raw}"
+    if answer["residual_bytes"]:
+        n_lost = int(answer["residual_bytes"])
+        price = f"{n_lost} bytes, {8 * n_lost / max(1, raw):.4f} bpb"
+        detail += f"; the tokens lose some of it, to restore it takes {price}"
+    return [Check.of("accounting", "bytes", detail, findings)]
 
 
 def order(probe: Probe) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +76,6 @@ class Report:
     seed: int
     tolerance_bits: float
     isolation: str
-    facts: Mapping[str, float | int | str]
-    """What was measured, whether or not it breaks a rule."""
     checks: tuple[Check, ...]
 
     @property
@@ -94,7 +92,6 @@ class Report:
         values: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
-        values["facts"] = dict(self.facts)
         values["checks"] = [dataclasses.asdict(check) for check in self.checks]
         return json.dumps({"broken": list(self.broken)} | values, indent=2) + "\n"
 
@@ -107,7 +104,6 @@ class Report:
             f"{'text':<12} {text}",
             f"{'process':<12} {self.isolation}",
         ]
-        lines += [f"{name:<12} {value}" for name, value in self.facts.items()]
         for check in self.checks:
             lines.append(f"{check.result:<12} {check.rule}, {check.name}: {check.detail}")
             for finding in check.findings:

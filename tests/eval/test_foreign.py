@@ -12,10 +12,11 @@ import pytest
 
 from pgolf_codec.cli import main
 from pgolf_codec.errors import CorruptError, PredictorError, TruncatedError, VerificationError
-from pgolf_codec.eval import archive
+from pgolf_codec.eval import archive, worker
+from pgolf_codec.eval.audit import audit
 from pgolf_codec.eval.foreign import Text, verify_predictor
 from pgolf_codec.eval.host import Host, Limits
-from pgolf_codec.eval.isolation import NAMESPACES
+from pgolf_codec.eval.isolation import GUARD, NAMESPACES
 from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt
 from pgolf_codec.eval.subject import Subject, load
 from pgolf_codec.eval.tasks import bits_of
@@ -154,6 +155,8 @@ def test_decoder_does_not_see_the_text(tmp_path: Path) -> None:
     receipt = refused(spec, Text.read(text))
     assert "decoder_finished" in receipt.failed
     assert "IndexError" in receipt.decoder_error
+    kinds = {finding.rule: finding.kind for finding in audit(spec, Text.read(text)).findings}
+    assert kinds == {"size": "reads the text", "C3": "fails"}  # each question moves it on
 
 
 NOT_ALLOWED = [
@@ -166,8 +169,15 @@ NOT_ALLOWED = [
 ]
 
 
-def test_what_a_predictor_may_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("granted", [True, False])
+def test_what_a_predictor_may_not(
+    granted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One process, and the first byte of the text says what is tried."""
+    if not granted:
+        refuse = "import pgolf_codec.eval.isolation as i\ni.Isolation._leave = lambda *_: False\n"
+        head, rest = worker.BOOT.split("\nfrom", 1)
+        monkeypatch.setattr(worker, "BOOT", f"{head}\n{refuse}\nfrom{rest}")
     tried = [f"        if symbol == {i}: {what}" for i, (what, _) in enumerate(NOT_ALLOWED)]
     spec = predictor(tmp_path)
     with (tmp_path / "uniform.py").open("a") as file:
@@ -175,6 +185,7 @@ def test_what_a_predictor_may_not(tmp_path: Path) -> None:
             "    def observe(self, symbol):\n        import os, socket", *tried, sep="\n", file=file
         )
     with Host(spec) as host:
+        assert granted or host.about["isolation"] == GUARD
         for i, (_, what) in enumerate(NOT_ALLOWED):
             if "mkdir" in NOT_ALLOWED[i][0] and host.about["isolation"] != NAMESPACES:
                 continue  # the guard knows of files only
