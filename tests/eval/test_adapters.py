@@ -24,7 +24,7 @@ TEXT = Text((b"It was the best of times, it was the worst of times, it was the a
 @pytest.mark.parametrize("name", ["without_cache", "with_cache", "scorer"])
 def test_transformer_is_honest(name: str, zoo: Path) -> None:
     spec = f"{zoo / 'transformers.py'}:{name}"
-    assert audit(spec, TEXT, n_symbols=60).findings == ()
+    assert audit(spec, TEXT, n_symbols=40).findings == ()
     receipt = verify_predictor(spec, TEXT)
     assert receipt.verified
     assert receipt.entropy_bits == pytest.approx(receipt.claimed_bits, rel=1e-3)

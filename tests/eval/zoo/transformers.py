@@ -6,6 +6,7 @@ import torch
 
 from pgolf_codec.eval.torch_model import CachedTorchPredictor, TorchPredictor, TorchScorer
 
+torch.set_num_threads(1)
 V, D, CONTEXT = 257, 16, 24
 
 
