@@ -35,6 +35,7 @@ SOURCES = (
     "codec/coding_kernels.py",
     "codec/compiled.py",
     "codec/jit.py",
+    "codec/machine.py",
     "lm/attention.py",
     "lm/elementwise.py",
     "lm/kernels.py",
