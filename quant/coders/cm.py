@@ -140,7 +140,7 @@ def _plan(items: NDArray[np.int32]) -> _Plan:
         open_high=highest < high >> shift,
         ridge=_ridge(table, variance),
         variance=max(1, int(65536 * variance)),
-        learn=16 if items.size >= 1 << 19 else 18,
+        learn=18 - (items.size >= 1 << 18) - (items.size >= 1 << 19),
         prior=prior,
         mean_prior=mean_prior,
     )
@@ -178,7 +178,8 @@ def _ridge(table: NDArray[np.float32], variance: float) -> int:
     if len(table) <= LEAST_ROWS or n_columns < 2 or variance == 0:
         return 0
     part -= part.mean(axis=0)
-    bases = variance * np.array(_RIDGES, np.float64)
+    part /= np.sqrt(part.var(axis=0) + 1 / 64)
+    bases = np.array(_RIDGES, np.float64)
     determinants = log_determinants(part, bases)
     half_columns = np.arange(n_columns) / 2
 
