@@ -26,6 +26,8 @@ from pgolf_codec.lm.shards import open_shard, shard_name
 
 STEM = "fineweb"
 _RECORD = "downloads.json"
+_ATTEMPTS = 4
+"""At one file, each from where the last one stopped; the library may have its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,7 @@ def fetch(hub: Hub, name: str) -> Path:
 
 def _download(hub: Hub, remote: str, path: Path) -> tuple[str, int]:
     """Get one file, resumed, and check it; returns the digest that holds, and its size."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(
         hub.source.repository,
@@ -117,7 +117,7 @@ def _download(hub: Hub, remote: str, path: Path) -> tuple[str, int]:
         revision=hub.revision,
         endpoint=hub.endpoint,
     )
-    facts = get_hf_file_metadata(url, endpoint=hub.endpoint)
+    facts = get_hf_file_metadata(url)
     if facts.etag is None or facts.size is None:
         raise DownloadError(f"{url}: the hub states no size or no digest")
     if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", facts.etag):
@@ -125,24 +125,40 @@ def _download(hub: Hub, remote: str, path: Path) -> tuple[str, int]:
     if _state(path) is not None and _digest(path, facts.etag) == facts.etag:
         return facts.etag, facts.size
     partial = path.with_name(f".{path.name}.{facts.etag[:16]}.partial")
-    with partial.open("ab") as file:
-        if file.tell() > facts.size:
-            file.truncate(0)
-        http_get(
-            url,
-            file,
-            resume_size=file.tell(),
-            headers=build_hf_headers(),
-            expected_size=facts.size,
-            displayed_filename=path.name,
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _continue(url, partial, facts.size)
+            break
+        except errors.HfHubHTTPError:  # an answer, and no lost connection
+            raise
+        except (errors.HTTPError, OSError):
+            if attempt == _ATTEMPTS:
+                raise
     if _digest(partial, facts.etag) != facts.etag:
         partial.unlink()
         raise DownloadError(f"{url}: these are not the bytes whose digest the hub states")
     os.replace(partial, path)
     return facts.etag, facts.size
+
+
+def _continue(url: str, partial: Path, n_bytes: int) -> None:
+    """Append what is missing of ``n_bytes``; all anew if the file has become too long."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    with partial.open("ab") as file:
+        if file.tell() > n_bytes:  # of a server that ignored the range
+            file.truncate(0)
+        http_get(
+            url,
+            file,
+            resume_size=file.seek(0, os.SEEK_END),
+            headers=build_hf_headers(),
+            expected_size=n_bytes,
+            displayed_filename=partial.name.split(".")[1],
+        )
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
