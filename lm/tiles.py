@@ -285,6 +285,10 @@ def quad_tile(rows: int) -> Callable[..., None]:
         step, quad = b.lshr(k, _I64(4)), b.and_(k, _I64(15))
         x_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(4)))
         w_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(TILE_BYTES)))
+        if rows == 1:
+            for half in (0, 1):
+                ahead = b.add(w_at, _I64(half * TILE + AHEAD_BYTES))
+                _prefetch(b, b.gep(w, [ahead]))
         columns = [
             b.load(b.bitcast(b.gep(w, [b.add(w_at, _I64(half * TILE))]), v8.as_pointer()), align=1)
             for half in (0, 1)

@@ -1,0 +1,261 @@
+"""How near the machine's limits the integer engine runs, and where its time goes.
+
+    python benchmarks/engine.py TEXT       writes benchmarks/results/engine.json
+
+One core, time of the thread; every figure is the best and the median of many short runs,
+which alternate between the things that are compared: the machine may be shared.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from record_size import record_size_model
+
+import pgolf_codec
+from pgolf_codec.codec import coding_kernels
+from pgolf_codec.codec.machine import instruction_set
+from pgolf_codec.lm import attention, kernels, products
+from pgolf_codec.lm.config import ModelConfig
+from pgolf_codec.lm.engine import make_buffers, make_state
+from pgolf_codec.lm.layout import AMX, QUADS, Buffers, Params, State, pack, scratch_bytes
+from pgolf_codec.lm.tiles import CONFIGURATIONS, address, begin_tiles, end_tiles
+
+RESULT = Path(__file__).resolve().parent / "results" / "engine.json"
+ROWS = 128
+REPEATS = 25
+PEAK_SHAPE = (16, 64, 512)
+"""Rows, columns and inner size of a product that the first cache holds."""
+PEAK_REPEATS = 200
+STEPS = 16
+MEMORY_BYTES = 1 << 26
+"""More than the caches hold."""
+
+Work = Callable[[], Any]
+Times = dict[str, list[float]]
+
+
+def main(arguments: list[str]) -> None:
+    text = Path(arguments[0]).read_bytes()
+    models = {"nano": pgolf_codec.load_model("nano"), "record-size": record_size_model()}
+    results: dict[str, Any] = {"instruction_set": instruction_set(), "models": {}}
+    for name, model in models.items():
+        print(name, file=sys.stderr)
+        results["models"][name] = measure(model, text)
+    RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(model: Any, text: bytes) -> dict[str, Any]:
+    config: ModelConfig = model.artifact.weights.config
+    before = max(config.windows) // ROWS + 1  # blocks until windows are full
+    ids = model.tokenizer.encode(text[: 8 * ROWS * before])[: (before + 1) * ROWS]
+    ids = ids.astype(np.int32)[None]
+    session = model.predictor.session(1)
+    session.intervals(ids[:, : before * ROWS])
+    block, one = ids[:, -ROWS:], ids[0, :1]
+    times = alternate(
+        {
+            "peak": peak(),
+            "memory": memory(),
+            "prefill": lambda: session.intervals(block),
+            "step": lambda: [session.weights(one) for _ in range(STEPS)],
+        }
+    )
+    token_ops, step_bytes = 2 * multiplications(config), bytes_of_a_step(config)
+    peak_ops = 2 * PEAK_REPEATS * int(np.prod(PEAK_SHAPE))
+    return {
+        "parameters": model.n_parameters,
+        "operations_per_token": token_ops,
+        "bytes_per_step": step_bytes,
+        "peak_gflops": rate(peak_ops, times["peak"]),
+        "prefill_gflops": rate(token_ops * ROWS, times["prefill"]),
+        "memory_gb_s": rate(MEMORY_BYTES, times["memory"]),
+        "step_gb_s": rate(STEPS * step_bytes, times["step"]),
+        "prefill_of_peak": ratio(token_ops * ROWS, times["prefill"], peak_ops, times["peak"]),
+        "step_of_memory": ratio(STEPS * step_bytes, times["step"], MEMORY_BYTES, times["memory"]),
+        "parts_us_per_token": parts(model.predictor.params.value, config, ids),
+    }
+
+
+def alternate(works: dict[str, Work]) -> Times:
+    """Seconds of the thread for each piece of work, taken in turns."""
+    times: Times = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(REPEATS):
+        for name, work in works.items():
+            start = time.thread_time()
+            work()
+            times[name].append(time.thread_time() - start)
+    return times
+
+
+def rate(amount: int, seconds: list[float]) -> dict[str, float]:
+    """In units of 10**9 a second."""
+    return {
+        "best": amount / min(seconds) / 1e9,
+        "median": amount / statistics.median(seconds) / 1e9,
+    }
+
+
+def ratio(a: int, a_seconds: list[float], b: int, b_seconds: list[float]) -> float:
+    """Of two rates, the median over the turns."""
+    turns = zip(a_seconds, b_seconds, strict=True)
+    return statistics.median(a / x / (b / y) for x, y in turns)
+
+
+def multiplications(c: ModelConfig) -> int:
+    """A token's: of weights and activations, and of attention with full windows."""
+    return weights_read(c) + 2 * c.n_heads * c.d_head * sum(c.windows)
+
+
+def bytes_of_a_step(c: ModelConfig) -> int:
+    """Weights, and keys and values of full windows, that a step of one stream reads."""
+    return weights_read(c) + 2 * 2 * c.n_kv_heads * c.d_head * sum(c.windows)
+
+
+def weights_read(c: ModelConfig) -> int:
+    """All that every token meets; a byte each."""
+    q, kv = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
+    layer = c.d_model * (2 * q + 2 * kv + 2 * c.d_hidden)
+    return c.n_layers * layer + c.vocab_size * c.d_model + c.bigram_dim * c.d_model
+
+
+# Kernels as functions that Python can call: numba resolves the names of this module.
+_matmul, _embed, _mix, _normalize = (
+    products.matmul, kernels.embed, kernels.mix, kernels.normalize_rows,
+)  # fmt: skip
+_attend, _add, _activate, _symbols = (
+    attention.attend, kernels.add_scaled, kernels.activate, kernels.symbol_weights,
+)  # fmt: skip
+_interval = coding_kernels.interval
+_tiles, _few_rows = products._tiles, products._few_rows
+
+
+@numba.njit(nogil=True)
+def multiply(x: Any, packed: Any, out: Any, scratch: Any, repeats: int) -> None:
+    """Products alone: rows were split into bytes before, where that is how it is done."""
+    _matmul(x, packed, out, x.shape[0], scratch)
+    if AMX:
+        begin_tiles(address(CONFIGURATIONS, 16 * 64))
+    for _ in range(repeats):
+        if AMX:
+            _tiles(0, 1, 16, packed, scratch, out)
+        elif QUADS:
+            _few_rows(0, 16, packed, scratch, out)
+        else:
+            _matmul(x, packed, out, 16, scratch)
+    if AMX:
+        end_tiles()
+
+
+@numba.njit(nogil=True)
+def read(values: NDArray[np.int64]) -> Any:
+    total = np.int64(0)
+    for i in range(values.size):
+        total += values[i]
+    return total
+
+
+@numba.njit(nogil=True)
+def embed(p: Params, s: State, ids: Any, b: Buffers) -> None:
+    _embed(p, s, 0, ids, b)
+
+
+@numba.njit(nogil=True)
+def vectors(p: Params, layer: int, b: Buffers) -> None:
+    """What a layer does to rows of the width of the model."""
+    _mix(b.x, b.x0, p.mix_m[layer], ROWS)
+    _normalize(b.x, b.y, ROWS)
+    _add(b.x, b.acc_d, p.wo_m[layer], ROWS)
+    _normalize(b.x, b.y, ROWS)
+    _add(b.x, b.acc_d, p.down_m[layer], ROWS)
+
+
+@numba.njit(nogil=True)
+def matrices(p: Params, layer: int, b: Buffers) -> None:
+    _matmul(b.y, p.qkv[layer], b.acc_qkv, ROWS, b.scratch)
+    _matmul(b.room.attended, p.wo[layer], b.acc_d, ROWS, b.scratch)
+    _matmul(b.y, p.up[layer], b.acc_up, ROWS, b.scratch)
+    _matmul(b.hidden, p.down[layer], b.acc_d, ROWS, b.scratch)
+
+
+@numba.njit(nogil=True)
+def activations(p: Params, layer: int, b: Buffers) -> None:
+    _activate(b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, ROWS)
+
+
+@numba.njit(nogil=True)
+def attend(p: Params, s: State, layer: int, b: Buffers) -> None:
+    _attend(p.heads, s.strips, layer, 0, s.position[0], 0, ROWS, b.acc_qkv, b.room)
+
+
+@numba.njit(nogil=True)
+def head(p: Params, b: Buffers) -> None:
+    for first in (0, ROWS // 2):
+        _matmul(b.y[first : first + ROWS // 2], p.head, b.logits, ROWS // 2, b.scratch)
+
+
+@numba.njit(nogil=True)
+def symbols(p: Params, b: Buffers) -> int:
+    last = 0
+    for r in range(ROWS):
+        _symbols(p.head_m, p.cap, b.logits[r % (ROWS // 2)], b.weights)
+        last += _interval(b.weights, r)[0]
+    return last
+
+
+def peak() -> Work:
+    """Products of a size that the first cache holds, as the engine makes them."""
+    rows, n, k = PEAK_SHAPE
+    rng = np.random.default_rng(1)
+    packed = pack(rng.integers(-127, 128, (n, k)).astype(np.int8))
+    x = rng.integers(-2000, 2000, (rows, k)).astype(np.int16)
+    out, scratch = np.zeros((rows, n), np.int32), np.zeros(scratch_bytes(rows, k), np.int8)
+    return lambda: multiply(x, packed, out, scratch, PEAK_REPEATS)
+
+
+def memory() -> Work:
+    values = np.ones(MEMORY_BYTES // 8, np.int64)
+    return lambda: read(values)
+
+
+def parts(p: Params, c: ModelConfig, ids: NDArray[np.int32]) -> dict[str, float]:
+    """Best time of each part of a block of ROWS tokens, in microseconds a token."""
+    s, b = make_state(c, 1), make_buffers(c, ROWS)
+    s.position[0] = max(c.windows)
+    block = np.ascontiguousarray(ids[:, -ROWS:])
+    layers = range(c.n_layers)
+
+    def each(work: Callable[[int], Any]) -> Work:
+        return lambda: [work(layer) for layer in layers]
+
+    def attend_anew(layer: int) -> None:
+        s.strips.origin[:] = 0
+        attend(p, s, layer, b)
+
+    times = alternate(
+        {
+            "embedding": lambda: embed(p, s, block, b),
+            "vectors": each(lambda layer: vectors(p, layer, b)),
+            "matrices": each(lambda layer: matrices(p, layer, b)),
+            "attention": each(attend_anew),
+            "activation": each(lambda layer: activations(p, layer, b)),
+            "head": lambda: head(p, b),
+            "symbols": lambda: symbols(p, b),
+        }
+    )
+    return {name: min(seconds) / ROWS * 1e6 for name, seconds in times.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
