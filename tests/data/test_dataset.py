@@ -139,10 +139,11 @@ def test_the_manifest_counts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert check_shards(tmp_path / "out" / "manifest.json") == 2 * 1024 + 2 * stats["tokens_total"]
 
 
-def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "a.jsonl", documents(400) * 12)
+def test_workers_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgolf_codec.lm.dataset_writer._BATCH_BYTES", 1000)  # some 100 batches
+    path = jsonl(tmp_path / "a.jsonl", documents(900))
     for workers in (1, 2):
-        options = DatasetOptions(workers=workers, shard_tokens=100_000)
+        options = DatasetOptions(workers=workers, shard_tokens=20_000)
         build_dataset(
             [path],
             tmp_path / f"out{workers}",
