@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
 from pgolf_codec.lm.graph import rope_phases
+from pgolf_codec.lm.layout import NORM_FRAC
 from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
+from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments
-from pgolf_codec.quant.quantizers import Nearest, Quantizer
+from pgolf_codec.quant.quantizers import Nearest, Quantizer, Waterfilled, curvatures
 
 BALANCE_OCTAVES = 6
 """Most that a hidden unit's size is changed by: all share one fixed-point position."""
@@ -111,6 +114,12 @@ def _frac(peak: float, limit: int, most: int) -> int:
     return max(0, min(most, math.floor(math.log2(limit / (1.33 * peak + 1e-9)))))
 
 
+def _most_frac(scales: NDArray[np.float16]) -> int:
+    """Most fraction bits of products of normalised vectors whose multipliers fit 31 bits."""
+    largest = float(np.abs(scales).max())
+    return max(0, math.ceil(NORM_FRAC - 1 - math.log2(largest)) - 1)
+
+
 def matrices(model: Transformer) -> dict[str, NDArray[np.float64]]:
     """What is quantized: the artifact's matrices (rows, columns), without ``.q``."""
     p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
@@ -153,10 +162,17 @@ def quantize(
     out["rope_phases"] = np.array(rope_phases(c), np.uint16)
     value_limit = activation_limit(c.n_heads * c.d_head)
     hidden_limit = activation_limit(c.d_hidden)
-    up_frac = [_frac(x, 32767, 14) for x in seen["up"]]
+    up_frac = [
+        min(_frac(x, 32767, 14), _most_frac(out[f"blocks.{i}.up.s"]))
+        for i, x in enumerate(seen["up"])
+    ]
+    value_frac = [
+        min(_frac(x, value_limit, 14), _most_frac(out[f"blocks.{i}.qkv.s"]))
+        for i, x in enumerate(seen["value"])
+    ]
     hidden_frac = [_frac(x * x, hidden_limit, 14) for x in seen["up"]]
     shifts = [max(0, 2 * u - h) for u, h in zip(up_frac, hidden_frac, strict=True)]
-    out["value_frac"] = np.array([_frac(x, value_limit, 14) for x in seen["value"]], np.int32)
+    out["value_frac"] = np.array(value_frac, np.int32)
     out["up_frac"] = np.array(up_frac, np.int32)
     out["square_shift"] = np.array(shifts, np.int32)
     most = _frac(2 * max(seen["residual"]), 1 << 21, 14)
@@ -167,6 +183,49 @@ def quantize(
             make_params(weights)
             return weights
     raise ConfigError("no fixed-point position holds the residual and the scales of this model")
+
+
+FIRST_COST = 2.0**-28
+"""Nats a token that the rounding of one weight may cost: where a search begins."""
+
+
+def quantize_within(
+    model: Transformer,
+    calibration: Tensor,
+    moments: Mapping[str, Moments],
+    weigh: Callable[[IntegerWeights], int],
+    cap_bytes: int,
+    *,
+    n_states: int = 1,
+    keep: Path | None = None,
+    log: Log = print,
+) -> IntegerWeights:
+    """Quantize so that ``weigh`` of the result is at most ``cap_bytes``, and within 0.1% of it.
+
+    ``weigh`` returns the bytes of the artifact, and of all else that counts.  ``n_states``
+    is that of a trellis, 1 for none: more than one is worth it only where the artifact's
+    coder knows about the trellis.  ``keep`` is a file by which a search that was stopped
+    goes on.  Raises :class:`BudgetError` if nothing lands.
+    """
+    even, even_moments = balance(merge_scales(model), moments)
+    known = curvatures(even_moments)
+
+    def at(octaves: float) -> IntegerWeights:
+        return quantize(even, calibration, Waterfilled(known, FIRST_COST * 4**octaves, n_states))
+
+    n_weights = sum(w.size for w in matrices(model).values())
+    digest = hashlib.sha256(f"{cap_bytes} {n_states}".encode())
+    for w in (*matrices(even).values(), *(m.outputs for m in even_moments.values())):
+        digest.update(np.ascontiguousarray(w).tobytes())
+    found = fit(
+        lambda octaves: weigh(at(octaves)),
+        cap_bytes,
+        bytes_per_octave=n_weights / 8,
+        keep=keep,
+        key=digest.hexdigest(),
+        log=log,
+    )
+    return at(found.octaves)
 
 
 def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:

@@ -45,7 +45,7 @@ def save_moments(path: Path, moments: Mapping[str, Moments]) -> None:
 def load_moments(path: Path) -> dict[str, Moments]:
     """The inverse of :func:`save_moments`, or :class:`CorruptError`."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [key.removesuffix(".inputs") for key in arrays if key.endswith(".inputs")]
             return {n: Moments(arrays[f"{n}.inputs"], arrays[f"{n}.outputs"]) for n in names}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:

@@ -82,8 +82,10 @@ def waterfill(
 
 
 def _roomy(steps: Floats, rows: Floats) -> Floats:
-    """Steps (n,) at which no weight of rows (n, m) is beyond the range of int8."""
-    return np.asarray(np.maximum(steps, np.abs(rows).max(axis=1) / (ROOM * MAX_WEIGHT)))
+    """Steps (n,) at which no weight of rows (n, m) is beyond int8, nor all of them below one."""
+    largest = np.abs(rows).max(axis=1)
+    least, most = largest / (ROOM * MAX_WEIGHT), np.where(largest > 0, largest, np.inf)
+    return np.asarray(np.clip(steps, least, most))
 
 
 def _float16(steps: Floats) -> NDArray[np.float16]:
