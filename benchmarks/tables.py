@@ -156,11 +156,65 @@ def tokenizers(results: dict[str, Any]) -> str:
     )
 
 
+def gpu(results: dict[str, Any]) -> str:
+    """Equality by hash, symbols a second by number of lanes, whole files."""
+    machine = results["machine"]
+    equal = [
+        [
+            model["name"],
+            f"{model['equality']['raw_bytes']:,}",
+            f"`{model['equality']['cpu_sha256'][:16]}`",
+            f"`{model['equality']['device_sha256'][:16]}`",
+            "yes" if model["equality"]["cpu_reads_device"] else "no",
+            "yes" if model["equality"]["device_reads_cpu"] else "no",
+        ]
+        for model in results["models"]
+    ]
+    steps = [
+        [
+            model["name"],
+            str(row["lanes"]),
+            f"{row['encode_symbols_s']:,.0f}",
+            f"{row['decode_symbols_s']:,.0f}",
+        ]
+        for model in results["models"]
+        for row in model["steps"]
+    ]
+    files = [
+        [
+            model["name"],
+            *(f"{model['archives'][key]:,}" for key in ("raw_bytes", "file_bytes")),
+            *(f"{model['archives'][f'{way}_mb_s']:.3f}" for way in ("compress", "decompress")),
+        ]
+        for model in results["models"]
+        if model["archives"]
+    ]
+    head = [
+        "model",
+        "bytes",
+        "archive by numba",
+        "by torch",
+        "numba reads torch",
+        "torch reads numba",
+    ]
+    body = (
+        f"Device: {machine['device']}, torch {machine['torch']}"
+        f"{', a reduced run' if machine['reduced'] else ''}; products in "
+        f"{'int8' if machine['int8_products'] else 'float64'}.\n\n{markdown(head, equal)}\n"
+        + markdown(["model", "lanes", "symbols/s, encoding", "symbols/s, decoding"], steps)
+    )
+    if files:
+        head = ["model", "bytes", "archive", "compress MB/s", "decompress MB/s"]
+        body += f"\n{markdown(head, files)}"
+    return body
+
+
 TABLES = (
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
     Table("integers", "docs/NUMERICS.md", integers),
     Table("tokenizers", "docs/DATA.md", tokenizers),
+    Table("gpu", "docs/GPU.md", gpu),
 )
 
 

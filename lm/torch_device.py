@@ -38,18 +38,25 @@ class TorchDevice:
         most = MAX_LANES[self.device.type]
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
-            fitting = int(MEMORY_SHARE * memory) // lane_bytes(_weights(model).config)
+            config = _weights(model).config
+            fitting = int(MEMORY_SHARE * memory) // lane_bytes(
+                config, TorchEngine.fuses(self.device)
+            )
             most = min(most, max(LANES, fitting // LANES * LANES))
         return most
 
     @contextlib.contextmanager
     def lanes(self, model: Model, n: int) -> Iterator[Lanes]:
         with self._lock:
-            engine = self._on_device(model)
-            if self._lanes is None or not n <= self._lanes.n <= 2 * n + LANES:
-                self._lanes = None  # frees its memory first
-                self._lanes = engine.lanes(-(-n // LANES) * LANES)
-            yield self._lanes
+            try:
+                engine = self._on_device(model)
+                if self._lanes is None or not n <= self._lanes.n <= 2 * n + LANES:
+                    self._lanes = None  # frees its memory first
+                    self._lanes = engine.lanes(-(-n // LANES) * LANES)
+                yield self._lanes
+            except torch.OutOfMemoryError:
+                self._lanes = None
+                raise DeviceError(f"{self.device}: out of memory with {n} streams") from None
 
     def _on_device(self, model: Model) -> TorchEngine:
         fingerprint = model.predictor.fingerprint
@@ -59,11 +66,12 @@ class TorchDevice:
         return self._engine
 
 
-def lane_bytes(c: ModelConfig) -> int:
-    """Memory of one lane, about: rings of float64, and what a step has of int64."""
-    rings = 16 * sum(c.windows) * c.n_kv_heads * c.d_head
+def lane_bytes(c: ModelConfig, fused: bool) -> int:
+    """Memory of one lane, about: rings of int16 or float64, and what a step makes of int64."""
+    rings = 2 * (2 if fused else 8) * sum(c.windows) * c.n_kv_heads * c.d_head
     widths = 12 * c.d_model + 6 * c.d_hidden + 4 * (c.n_heads + 2 * c.n_kv_heads) * c.d_head
-    return rings + 8 * (widths + 6 * c.n_heads * max(c.windows))
+    scores = (0.5 if fused else 6) * c.n_heads * max(c.windows)
+    return rings + 8 * int(widths + scores)
 
 
 def _weights(model: Model | LoadedModel) -> IntegerWeights:

@@ -8,6 +8,7 @@ graph and replayed.  Of each step only a symbol's interval crosses to the host.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -79,8 +80,17 @@ class TorchEngine:
 
     numerics_version = NUMERICS_VERSION
 
-    def __init__(self, weights: IntegerWeights, fingerprint: bytes, device: torch.device) -> None:
+    def __init__(
+        self,
+        weights: IntegerWeights,
+        fingerprint: bytes,
+        device: torch.device,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        """``fused``: whether the kernels of :mod:`triton_ops` are used; None is where they can."""
         c, t = weights.config, weights.tensors
+        self.fused = self.fuses(device) if fused is None else fused
         self.config, self.fingerprint, self.device = c, fingerprint, device
         self.n_symbols = c.vocab_size
         residual = int(t["residual_frac"][0])
@@ -107,11 +117,17 @@ class TorchEngine:
             self.pairs = self._pair_table(t)
         self.layers = [self._layer(t, i, residual) for i in range(c.n_layers)]
 
+    @staticmethod
+    def fuses(device: torch.device) -> bool:
+        """Whether :mod:`triton_ops` can be used."""
+        has_triton = importlib.util.find_spec("triton") is not None
+        return device.type == "cuda" and has_triton and ops.int8_products_hold(device)
+
     def session(self, n_streams: int) -> TorchSession:
         return TorchSession(self, n_streams)
 
     def lanes(self, n_lanes: int) -> Lanes:
-        return Lanes(self, n_lanes)
+        return FusedLanes(self, n_lanes) if self.fused else Lanes(self, n_lanes)
 
     def _layer(self, t: dict[str, NDArray[Any]], i: int, residual: int) -> Layer:
         c, name = self.config, f"blocks.{i}"
@@ -154,6 +170,9 @@ class Lanes:
     Rows of streams that nobody reads go on with whatever they find.
     """
 
+    _ring_dtype = torch.float64
+    """What attention's products want."""
+
     def __init__(self, engine: TorchEngine, n: int) -> None:
         c, device = engine.config, engine.device
         self.n, self._engine = n, engine
@@ -169,7 +188,7 @@ class Lanes:
         self._last_id = zeros(rows)
         self._last_embedding = zeros(rows, c.d_model, dtype=torch.int16)
         self._keys, self._values = (
-            [zeros(rows, groups, w, heads, dtype=torch.float64) for w in c.windows]
+            [zeros(rows, groups, w, heads, dtype=self._ring_dtype) for w in c.windows]
             for _ in range(2)
         )
         self._inputs = zeros(2, rows)
@@ -177,7 +196,7 @@ class Lanes:
         self._outputs = zeros(3, rows)
         """Symbols, cum, freq."""
         self._hidden = zeros(rows, c.d_model, dtype=torch.int16)
-        self._captured: dict[str, Callable[[], None]] = {}
+        self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
 
     def encode(
         self, ids: NDArray[np.int32], restart: NDArray[np.bool_] | None = None
@@ -233,28 +252,37 @@ class Lanes:
 
     def _run(self, name: str, step: Callable[[], None]) -> None:
         """One step: as it is on the CPU, as a replayed graph on CUDA."""
-        if name not in self._captured:
-            self._captured[name] = step if self._row.device.type == "cpu" else self._capture(step)
-        self._captured[name]()
+        if self._row.device.type == "cpu":
+            step()
+            return
+        with torch.cuda.device(self._row.device):  # where triton's kernels go
+            if name not in self._graphs:
+                self._graphs[name] = self._capture(step)
+            self._graphs[name].replay()
 
-    def _capture(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Run ``step`` until its kernels are loaded, record it, and put the state back."""
-        state = [self._previous, self._position, self._last_id, self._last_embedding]
-        state += [self._inputs, *self._keys, *self._values]
-        with torch.cuda.device(self._row.device):
-            kept = [tensor.clone() for tensor in state]
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(2):
-                    step()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                step()
+    def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """Record ``step``, whose kernels have to be loaded before."""
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._rehearse(step)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        return graph
+
+    def _rehearse(self, step: Callable[[], None]) -> None:
+        """Run ``step`` twice to no effect.
+
+        Of the rings it writes the newest slots only, which the next step writes again.
+        """
+        state = self._previous, self._position, self._last_id, self._last_embedding
+        kept = [tensor.clone() for tensor in state]
+        for _ in range(2):
+            step()
             for tensor, value in zip(state, kept, strict=True):
                 tensor.copy_(value)
-        return graph.replay
 
     def _blocks(self) -> list[slice]:
         rows = self._row.numel()
@@ -282,8 +310,11 @@ class Lanes:
     def _weights(self, rows: slice) -> Tensor:
         """(rows, V) int64, of the last step."""
         e = self._engine
-        logits = e.head.scaled(self._hidden[rows])
-        return ops.symbol_weights(logits, e.cap_inverse, e.cap_scale, e.exp2)
+        return ops.symbol_weights(self._logits(rows), e.cap_inverse, e.cap_scale, e.exp2)
+
+    def _logits(self, rows: slice) -> Tensor:
+        """Scaled head products (rows, V) int64."""
+        return self._engine.head.scaled(self._hidden[rows])
 
     def _forward(self) -> None:
         """All layers over the symbols that the streams had last."""
@@ -338,6 +369,55 @@ class Lanes:
         count = (self._position + 1).clamp_(max=layer.window)
         o = ops.attend(q, keys, values, count, layer.gain, e.exp2)
         return o.view(-1, c.n_heads * c.d_head).to(torch.int16)
+
+
+class FusedLanes(Lanes):
+    """Lanes whose work between the products is done by :mod:`pgolf_codec.lm.triton_ops`."""
+
+    _ring_dtype = torch.int16
+
+    def __init__(self, engine: TorchEngine, n: int) -> None:
+        super().__init__(engine, n)
+        c, rows, first = engine.config, self._row.numel(), engine.layers[0]
+        self._x0, self._x = torch.zeros(
+            (2, rows, c.d_model), dtype=torch.int32, device=engine.device
+        )
+        self._scores = torch.zeros(
+            (rows, c.n_heads, max(c.windows)), dtype=torch.int32, device=engine.device
+        )
+        self._normed = first.qkv.no_halves(rows)
+        self._attended = first.wo.no_halves(rows)
+        self._units = first.down.no_halves(rows)
+
+    def _forward(self) -> None:
+        from pgolf_codec.lm import triton_ops as fused
+
+        e = self._engine
+        self._x0.copy_(self._embed(e))
+        self._x.copy_(self._x0)
+        added = None
+        for i, layer in enumerate(e.layers):
+            mixed = layer.mix_x, layer.mix_x0
+            fused.residual(self._x, self._x0, self._normed, added=added, mixed=mixed)
+            fused.attention(
+                layer.qkv.sums(self._normed), layer.qkv, self._position, e.phases, e.cosine,
+                e.exp2, layer.gain.view(-1), self._keys[i], self._values[i], self._scores,
+                e.value_limit, self._attended,
+            )  # fmt: skip
+            added = layer.wo.sums(self._attended), layer.wo
+            fused.residual(self._x, self._x0, self._normed, added=added)
+            fused.activation(
+                layer.up.sums(self._normed), layer.up, layer.square_shift, e.hidden_limit,
+                self._units,
+            )  # fmt: skip
+            added = layer.down.sums(self._units), layer.down
+        fused.residual(self._x, self._x0, self._normed, added=added)
+        self._position.add_(1)
+
+    def _logits(self, rows: slice) -> Tensor:
+        head = self._engine.head
+        products = head.joined(head.sums(self._normed[:, rows].contiguous()))
+        return ops.scale_(products, head.multipliers)
 
 
 class TorchSession:

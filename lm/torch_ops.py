@@ -52,11 +52,11 @@ class Matrix:
         self.n, self.k = q.shape
         self.multipliers = torch.from_numpy(multipliers).to(device)
         self.in_int8 = int8_products_hold(device)
+        offsets = 128 * q.sum(1, dtype=np.int64)
+        self.offsets = torch.from_numpy(offsets).to(device)
         if self.in_int8:
             padded = np.zeros((_multiple(self.n), _multiple(self.k)), np.int8)
             padded[: self.n, : self.k] = q
-            offsets = 128 * q.sum(1, dtype=np.int64)
-            self._offsets = torch.from_numpy(offsets).to(device)
             self._w = torch.from_numpy(padded).to(device).t()  # (K, N), columns contiguous
         else:
             self._w = torch.from_numpy(q.astype(np.float64)).to(device).t()
@@ -65,13 +65,25 @@ class Matrix:
         """x (rows, K) int16 -> (rows, N) int64."""
         if not self.in_int8:
             return (x.double() @ self._w).long()
-        rows = x.shape[0]
         # Flipping bit 7 subtracts 128 from the low byte, read as a signed number.
-        low_high = (x ^ 128).view(torch.int8).view(rows, self.k, 2)
-        halves = x.new_zeros((2, rows, self._w.shape[0]), dtype=torch.int8)
+        low_high = (x ^ 128).view(torch.int8).view(-1, self.k, 2)
+        halves = self.no_halves(x.shape[0])
         halves[:, :, : self.k] = low_high.permute(2, 0, 1)
-        sums = torch._int_mm(halves.view(2 * rows, -1), self._w)[:, : self.n]
-        return sums[rows:].long().mul_(256).add_(sums[:rows]).add_(self._offsets)
+        return self.joined(self.sums(halves))
+
+    def no_halves(self, rows: int) -> Tensor:
+        """Room for the low bytes l of all rows and the high bytes h: (2, rows, K padded) int8."""
+        shape = (2, rows, self._w.shape[0])
+        return torch.zeros(shape, dtype=torch.int8, device=self._w.device)
+
+    def sums(self, halves: Tensor) -> Tensor:
+        """(2 rows, N padded) int32: sum w l of all rows, then sum w h."""
+        return torch._int_mm(halves.view(-1, halves.shape[2]), self._w)
+
+    def joined(self, sums: Tensor) -> Tensor:
+        """The product (rows, N) int64."""
+        low_high = sums[:, : self.n].view(2, -1, self.n)
+        return low_high[1].long().mul_(256).add_(low_high[0]).add_(self.offsets)
 
     def scaled(self, x: Tensor) -> Tensor:
         """sigma of the product, with this matrix's multipliers."""

@@ -88,3 +88,16 @@ def test_points_find_their_symbols(engines: Engines) -> None:
         found = lanes.decode(points, np.full(20, t == 0))
         assert np.array_equal(found, expected)
         previous = expected[0].astype(np.int32)
+
+
+def test_a_rehearsal_changes_nothing(engines: Engines, tokenizer: Tokenizer) -> None:
+    """Graphs are captured at the first use of a step, when rings may be full."""
+    ids = prose_ids(tokenizer, 3, 120).T.copy()
+    expected = digest(*engines[1].lanes(3).encode(ids))
+    lanes = engines[1].lanes(3)
+    first = lanes.encode(ids[:70])
+    lanes._inputs[0] = 400  # what a rehearsal codes
+    for step in (lanes._encode_step, lanes._decode_step, lanes._forward):
+        lanes._rehearse(step)
+    second = lanes.encode(ids[70:])
+    assert digest(*map(np.concatenate, zip(first, second, strict=True))) == expected

@@ -1,0 +1,46 @@
+"""``compiled.py 90``: compile every fused kernel for that CUDA capability; tells their names."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from pgolf_codec.lm import triton_ops
+
+TYPES = {
+    "*i8": "halves",
+    "*i16": "keys values",
+    "*i32": "x_at x0_at sums scores",
+    "*i64": "offsets multipliers mix_x mix_x0 positions phases cosine exp2 gain",
+    "i32": "rows sums_width halves_width shift half limit value_limit window slots_a_row",
+}
+OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
+LIMIT = (1 << 21) - 1
+KERNELS: list[tuple[Any, dict[str, Any]]] = [
+    (triton_ops._activation, {"F": 2048, "BLOCK": 1024}),
+    (
+        triton_ops._attention,
+        {"HEADS": 8, "GROUPS": 4, "K": 64, "KB": 64, "HALF": 16, "LIMIT": LIMIT, "SLOTS": 64},
+    ),
+    (triton_ops._residual, {"D": 512, "BLOCK": 512, "LIMIT": LIMIT, "ADD": True, "MIX": True}),
+    (triton_ops._residual, {"D": 24, "BLOCK": 32, "LIMIT": LIMIT, "ADD": False, "MIX": False}),
+]
+
+
+def main(capability: int) -> None:
+    target = GPUTarget("cuda", capability, 32)
+    for kernel, constants in KERNELS:
+        names = kernel.arg_names
+        signature = {name: "constexpr" if name in constants else OF[name] for name in names}
+        values = {(names.index(name),): value for name, value in constants.items()}
+        made = triton.compile(ASTSource(kernel, signature, constexprs=values), target=target)
+        assert len(made.asm["cubin"]) > 0
+        print(kernel.__name__)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

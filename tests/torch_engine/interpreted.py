@@ -1,0 +1,35 @@
+"""``TRITON_INTERPRET=1 interpreted.py tiny|hot STEPS``: says whether fused lanes are equal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))
+
+import torch
+from environments import digest
+from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
+
+from pgolf_codec.lm import torch_engine, triton_ops
+from pgolf_codec.lm.engine import Engine
+from pgolf_codec.lm.torch_engine import TorchEngine
+
+
+def main(name: str, n_steps: int) -> None:
+    torch.set_num_threads(1)
+    torch_engine.LANES = 1  # that many streams are for CUDA's matrix products
+    triton_ops.SLOTS = 4  # several turns within these few steps
+    tokenizer = tiny_tokenizer()
+    hot = hot_weights(tiny_config(tokenizer.n_symbols), 3)
+    weights = tiny_weights(tokenizer) if name == "tiny" else hot
+    fused = TorchEngine(weights, bytes(32), torch.device("cpu"), fused=True)
+    ids = prose_ids(tokenizer, 1, n_steps)
+    found, expected = (
+        digest(*engine.session(1).intervals(ids)) for engine in (fused, Engine(weights, bytes(32)))
+    )
+    print("equal" if found == expected else "not equal")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
