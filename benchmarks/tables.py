@@ -125,6 +125,64 @@ def streams(results: dict[str, Any]) -> str:
     )
 
 
+def engine(results: dict[str, Any]) -> str:
+    """Shares of the machine's limits, then where a token's time goes."""
+    models = results["models"]
+    shares = [
+        [
+            name,
+            f"{m['peak_gflops']['best']:.0f}",
+            f"{m['prefill_gflops']['best']:.0f}",
+            f"{m['prefill_of_peak']:.0%}",
+            f"{m['memory_gb_s']['best']:.1f}",
+            f"{m['step_gb_s']['best']:.1f}",
+            f"{m['step_of_memory']:.0%}",
+        ]
+        for name, m in models.items()
+    ]
+    head = [
+        "model",
+        "peak, GOP/s",
+        "prefill, GOP/s",
+        "share",
+        "memory, GB/s",
+        "step, GB/s",
+        "share",
+    ]
+    names = list(next(iter(models.values()))["parts_us_per_token"])
+    spent = [
+        [name, *(f"{m['parts_us_per_token'][part]:.1f}" for part in names)]
+        + [f"{sum(m['parts_us_per_token'].values()):.1f}"]
+        for name, m in models.items()
+    ]
+    return (
+        f"One core, `{results['instruction_set']}`; best figures, shares are medians.\n\n"
+        f"{markdown(head, shares)}\nMicroseconds a token of known text, by part, best of "
+        f"several:\n\n{markdown(['model', *names, 'all'], spent)}"
+    )
+
+
+def speed(results: dict[str, Any]) -> str:
+    """Whole processes: speed, memory, start."""
+    rows = [
+        [name, f"{m['raw_bytes']:,}"]
+        + [
+            f"{m[way][key]:.0f}"
+            for way in ("compress", "decompress")
+            for key in ("kb_s", "peak_mb")
+        ]
+        for name, m in results["models"].items()
+    ]
+    head = ["model", "bytes", "compress, kB/s", "memory, MB", "decompress, kB/s", "memory, MB"]
+    start = results["start"]
+    return (
+        f"`{results['text']}`, {results['threads']} threads, `{results['instruction_set']}`, "
+        f"whole processes, medians of {results['runs']} runs.\n\n{markdown(head, rows)}\n"
+        f"Compressing 1,000 bytes takes {start['compress_1kb_seconds']:.2f} s in all, the very "
+        f"first time {start['first_use_seconds']:.0f} s; `--help` {start['help_seconds']:.2f} s.\n"
+    )
+
+
 def integers(results: dict[str, Any]) -> str:
     """One sentence."""
     return (
@@ -212,6 +270,8 @@ def gpu(results: dict[str, Any]) -> str:
 TABLES = (
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
+    Table("engine", "docs/SPEED.md", engine),
+    Table("speed", "docs/SPEED.md", speed),
     Table("integers", "docs/NUMERICS.md", integers),
     Table("tokenizers", "docs/DATA.md", tokenizers),
     Table("gpu", "docs/GPU.md", gpu),
