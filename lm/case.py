@@ -20,42 +20,48 @@ VERSION = 1
 
 def fold_case(data: bytes) -> bytes:
     """The text with marks; :func:`unfold_case` gives ``data`` back."""
+    smaller, _ = _pairs()
 
     def mark(match: re.Match[str]) -> str:
         literal, blank, letters = match.groups()
         if literal:
             return LITERAL + str(literal)
-        return (RAISE if len(letters) == 1 else RAISE_RUN) + blank + letters.lower()
+        return (RAISE if len(letters) == 1 else RAISE_RUN) + blank + letters.translate(smaller)
 
     return _patterns()[0].sub(mark, _text(data)).encode("utf-8", "surrogateescape")
 
 
 def unfold_case(data: bytes) -> bytes:
     """What :func:`fold_case` was given."""
+    _, larger = _pairs()
 
     def act(match: re.Match[str]) -> str:
-        literal, blank_of_run, run, blank, letter = match.groups()
-        if literal:
-            return str(literal)
-        return blank_of_run + run.upper() if run else blank + letter.upper()
+        literal, *blanks_and_letters = match.groups("")
+        return literal + "".join(blanks_and_letters).translate(larger)
 
     return _patterns()[1].sub(act, _text(data)).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What to mark, and marks with what they act on."""
-    pairs = [
-        (upper, lower)
+def _pairs() -> tuple[dict[int, int], dict[int, int]]:
+    """Large letter -> small one, and back.
+
+    Letter by letter: ``str.lower`` of a word looks at what stands around a sigma.
+    """
+    smaller = {
+        ord(upper): ord(lower)
         for upper in map(chr, range(0x10000))  # beyond, a class of characters is slow
         if len(lower := upper.lower()) == 1 and lower != upper and lower.upper() == upper
-    ]
-    big = f"[{re.escape(''.join(upper for upper, _ in pairs))}]"
-    small = f"[{re.escape(''.join(lower for _, lower in pairs))}]"
+    }
+    return smaller, {small: big for big, small in smaller.items()}
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What to mark, and marks with what they act on."""
+    big, small = (f"[{re.escape(''.join(map(chr, letters)))}]" for letters in _pairs())
     there = re.compile(f"([{RAISE}{RAISE_RUN}{LITERAL}])|( ?)({big}{{2,}}(?!{small})|{big})")
-    back = re.compile(
-        f"{LITERAL}(.)|{RAISE_RUN}( ?)({small}+)|{RAISE}( ?)({small})", flags=re.DOTALL
-    )
+    back = re.compile(f"{LITERAL}(.)|{RAISE_RUN}( ?)({small}+)|{RAISE}( ?)({small})", re.DOTALL)
     return there, back
 
 

@@ -21,6 +21,7 @@ from pgolf_codec.lm.case import fold_case, unfold_case
         ("McDonald HTMLParser DVDs iPhone", "↑mc↑donald⇑ html↑parser⇑ dv↑ds i↑phone"),
         ("Éa ÀÉ Ωm ЖЩ", "↑éa⇑ àé↑ ωm⇑ жщ"),
         ("ß İ \u212a ǅ \U00010400", "ß İ \u212a ǅ \U00010400"),  # not one to one, or far away
+        ("ΟΔΟΣ Σας", "⇑οδοσ↑ σας"),
         ("A↑B", "↑a!↑↑b"),
         ("!⇑!", "!!!⇑!!"),
     ],
