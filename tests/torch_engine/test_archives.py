@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -223,3 +225,19 @@ def test_schedule() -> None:
         assert schedule.restarts().sum() == len(sizes)
     assert Schedule.of([4] * 33, 32).n_lanes == 17
     assert Schedule.of([90, 1, 1, 1], 2).n_steps == 90
+
+
+def test_without_torch() -> None:
+    """Said in one line, by a device only."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pgolf_codec.cli import main\n"
+        "sys.exit(main(['compress', '-q', '-o', '-', '--device', sys.argv[1], sys.argv[2]]))"
+    )
+    for device, status in (("cpu", 0), ("cuda", 1), ("torch-cpu", 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, device, __file__], capture_output=True, check=False
+        )
+        assert done.returncode == status
+        assert (b"pip install 'pgolf-codec[gpu]'" in done.stderr) == (status == 1)
+        assert done.stderr.count(b"\n") == status
