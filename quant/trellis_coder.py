@@ -31,10 +31,11 @@ PRIOR_WEIGHT = 4
 AHEAD = 4
 """Rows of a column, and from the 16th on columns, for which one mean is used."""
 N_CLASSES = 64
-N_LENGTHS = 6
-ZERO, LENGTH, MANTISSA = 0, 1, 8
+LONGEST = 6
+"""Bits behind the first of the largest index, 127."""
+ZERO, LENGTH, MANTISSA = 0, 1, LONGEST + 1
 """Places of a set of probabilities: is it zero; is it longer; the bits after the first."""
-SET = MANTISSA + N_LENGTHS * 32
+SET = MANTISSA + (2 << LONGEST)
 START_COUNT, MAX_COUNT = 16, 1000
 """Symbols that the prior is worth, and after which adaptation gets no slower."""
 TOP = 1 << 24
@@ -58,7 +59,7 @@ def prior() -> NDArray[np.int32]:
     """
     exp2 = exp2_table().astype(np.int64)
     out = np.full((N_CLASSES, 2, SET), 1 << 15, np.int32)
-    x = np.arange(130, dtype=np.int64)
+    x = np.arange(2 * MAX_WEIGHT + 2, dtype=np.int64)
     for q in range(N_CLASSES):
         # m in 2**-11; log2(e) / pi, and log2(e), in 2**-10 and scaled by m**2 and m
         m = (9 + 2 * (q % 4)) << (q // 4)
@@ -74,19 +75,20 @@ def prior() -> NDArray[np.int32]:
 
 def _fill(probabilities: NDArray[np.int32], w: NDArray[np.int64], parity: int) -> None:
     """The binary decisions of one set, from weights of |x|."""
-    sizes = w[1:128:2] if parity else np.append(2 * w[2:128:2], 0)
+    v = np.arange(1, MAX_WEIGHT + 1)
+    sizes = w[2 * v - parity]
     if not parity:
-        probabilities[ZERO] = _share(int(w[0]), int(sizes.sum()))
-    v = np.arange(1, 65)
-    for length in range(N_LENGTHS):
+        probabilities[ZERO] = _share(int(w[0]), 2 * int(sizes.sum()))
+    for length in range(LONGEST + 1):
         of_length = sizes[(v >> length) == 1]
         longer = sizes[v >= 2 << length]
-        probabilities[LENGTH + length] = _share(int(of_length.sum()), int(longer.sum()))
+        if length < LONGEST:
+            probabilities[LENGTH + length] = _share(int(of_length.sum()), int(longer.sum()))
         for bit in range(length):
             for prefix in range(1 << bit, 2 << bit):
                 zeros = sizes[(v >> (length - bit - 1)) == 2 * prefix]
                 ones = sizes[(v >> (length - bit - 1)) == 2 * prefix + 1]
-                at = MANTISSA + 32 * length + prefix
+                at = MANTISSA + (1 << length) + prefix
                 probabilities[at] = _share(int(zeros.sum()), int(ones.sum()))
 
 
@@ -101,7 +103,10 @@ def _start() -> NDArray[np.int32]:
 
 
 def encode(x: NDArray[np.int8], n_states: int) -> bytes:
-    """Payload of integers (rows, columns) that obey the trellis of ``n_states``."""
+    """Payload of integers (rows, columns) within ±127 that obey the trellis of ``n_states``.
+
+    With one state they are any integers: there is no trellis, and each is its own index.
+    """
     data = np.empty(2 * x.size + 64, np.uint8)
     n_bytes = _walk(False, data, x, machine(n_states), _start())
     return bytes([n_states.bit_length() - 1]) + data[:n_bytes].tobytes()
@@ -137,6 +142,7 @@ def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
     to every array that a call is given, which would take longer than the coding.
     """
     n_rows, n_columns = x.shape
+    spacing = 2 if follow.shape[0] > 1 else 1
     n = np.full(p.size, START_COUNT, np.int32)
     # The range coder of LZMA: the byte on top waits, with the 255s behind it, for a carry.
     low, span = 0, (1 << 32) - 1  # decoding, low is the code less the encoder's low
@@ -163,7 +169,7 @@ def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
             parity = state & 1
             base = (2 * q + parity) * SET
             value = int(x[r, c])
-            v = 0 if decoding else (abs(value) + parity) >> 1
+            v = 0 if decoding else (abs(value) + parity) // spacing
             negative = 1 if value < 0 and not decoding else 0
             question = SIGN if parity else ZERO_OR_NOT
             length, prefix, left = 0, 0, 0
@@ -178,7 +184,7 @@ def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
                     at = base + LENGTH + length
                     bit = 1 if v >> (length + 1) else 0
                 else:
-                    at = base + MANTISSA + 32 * length + prefix
+                    at = base + MANTISSA + (1 << length) + prefix
                     bit = v >> (left - 1) & 1
                 bound = (span >> 16) * (p[at] >> FINE)
                 if decoding:
@@ -214,10 +220,8 @@ def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
                     question = LONGER
                 elif question == LONGER:
                     length += bit
-                    if not bit or length == N_LENGTHS:
+                    if not bit or length == LONGEST:
                         prefix, left, question = 1, length, REST
-                        if length == N_LENGTHS:
-                            prefix, left = 1 << N_LENGTHS, 0
                         if left == 0:
                             break
                 else:
@@ -226,13 +230,14 @@ def _walk(decoding: bool, data: Any, x: Any, follow: Any, p: Any) -> Any:
                     if left == 0:
                         break
             if decoding:
-                value = 2 * prefix - parity if prefix else 0
+                value = spacing * prefix - parity if prefix else 0
                 if value > MAX_WEIGHT:
                     return -1
                 value = -value if negative else value
                 x[r, c] = value
-            state = follow[state, (value - parity) >> 1 & 1] if follow.shape[0] > 1 else 0
-            size = abs(value)
+            if spacing == 2:
+                state = follow[state, (value - parity) >> 1 & 1]
+            size = abs(value) * 2 // spacing
             column += size
             sums[r] += size
             seen += size << 20
@@ -278,12 +283,12 @@ def prices() -> NDArray[np.float64]:
                 continue
             bits += 1
             length = v.bit_length() - 1
-            for i in range(min(length + 1, N_LENGTHS)):
+            for i in range(min(length + 1, LONGEST)):
                 bits += (say1 if i < length else say0)[:, parity, LENGTH + i]
-            for i in range(length if length < N_LENGTHS else 0):
+            for i in range(length):
                 prefix = v >> (length - i)
                 say = say1 if v >> (length - i - 1) & 1 else say0
-                bits += say[:, parity, MANTISSA + 32 * length + prefix]
+                bits += say[:, parity, MANTISSA + (1 << length) + prefix]
     out.setflags(write=False)
     return out
 
