@@ -22,9 +22,10 @@ class Replayed:
 
     For each position the scorer is given what its block holds so far and a filler, and
     the last row counts: so the row of a claim that used anything else comes out
-    differently.  A scorer without ``learn`` may change in ``score``: it is asked on
-    copies, and once with the whole block, when that is known.  One that gives only the
-    probabilities of given symbols is asked for all V of them.
+    differently.  A scorer that takes everything together starts anew for each question.
+    One with blocks but no ``learn`` may change in ``score``: it is asked on copies, and
+    once with the whole block, when that is known.  One that gives only the probabilities
+    of given symbols is asked for all V of them.
     """
 
     def __init__(self, scorer: Any, n_symbols: int) -> None:
@@ -57,7 +58,11 @@ class Replayed:
 
     def _last(self, symbol: int) -> NDArray[np.float64]:
         """The last row, (V,) or (), of the block so far and ``symbol``."""
-        scorer = self._scorer if self._learns else copy.deepcopy(self._scorer)
+        scorer = self._scorer
+        if self._block is None:
+            scorer.start()
+        elif not self._learns:
+            scorer = copy.deepcopy(scorer)
         rows = scorer.score(np.array([*self._known, symbol], np.int64))
         return np.asarray(np.asarray(rows)[-1], np.float64)
 

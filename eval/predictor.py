@@ -54,8 +54,8 @@ class Scorer(Protocol):
     """Given symbols, says how probable each was.
 
     With ``block = n`` the symbols come n at a time, and the scorer remembers the blocks
-    before; else they come all together.  With ``learn``, ``score`` changes nothing and
-    ``learn`` is called with each block after its scoring.
+    before; else they come all together, behind a ``start``.  With ``learn``, ``score``
+    changes nothing and ``learn`` is called with each block after its scoring.
     """
 
     n_symbols: int

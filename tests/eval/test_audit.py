@@ -55,7 +55,7 @@ def test_cheat_is_named(name: str, zoo: Path, text: Text) -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_is_not_accused(name: str, zoo: Path, text: Text) -> None:
-    report = audit(f"{zoo / 'honest.py'}:{name}", text, n_symbols=120)
+    report = audit(f"{zoo / 'honest.py'}:{name}", text, n_symbols=100)
     assert report.findings == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,8 +197,8 @@ def test_what_a_predictor_may_not(
 
 def test_time_limit(tmp_path: Path) -> None:
     with (
-        pytest.raises(PredictorError, match="ran past its 8 seconds"),
-        Host(predictor(tmp_path, "\n        while True: pass"), Limits(seconds=8)) as host,
+        pytest.raises(PredictorError, match="ran past its 4 seconds"),
+        Host(predictor(tmp_path, "\n        while True: pass"), Limits(seconds=4)) as host,
     ):
         host.ask("pack", data=b"abc", lengths=[3])
 
@@ -242,3 +243,17 @@ def test_damaged_archives(zoo: Path, text: Text) -> None:
             unpack(subject, bytes(damaged), lambda n_done: None)
     with pytest.raises((CorruptError, TruncatedError)):
         unpack(subject, packed[:-9], lambda n_done: None)
+
+
+@pytest.mark.usefixtures("here")
+def test_example_of_the_document(tmp_path: Path, text: Text) -> None:
+    document = Path(__file__).parents[2] / "docs" / "REFEREE.md"
+    code = re.search(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    assert code is not None
+    (tmp_path / "bigram.py").write_text(code[1])
+    spec = f"{tmp_path / 'bigram.py'}:Bigram"
+    receipt = verify_predictor(spec, text)
+    assert receipt.verified
+    assert receipt.bpb_entropy is not None
+    assert receipt.bpb_entropy < 8
+    assert audit(spec, text, n_symbols=60).findings == ()
