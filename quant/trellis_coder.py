@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.errors import CorruptError
+from pgolf_codec.errors import CoderError, CorruptError
 from pgolf_codec.lm.tables import exp2_table
 from pgolf_codec.quant.trellis import CODES, machine
 
@@ -131,6 +131,35 @@ _RATE = np.array([1 << 20] + [(1 << 20) // n for n in range(1, MAX_COUNT + 1)], 
 
 ZERO_OR_NOT, SIGN, LONGER, REST = range(4)
 """What a binary decision is about."""
+
+
+@_jit
+def _obeys(x: Any, follow: Any) -> bool:
+    """Whether every column of integers is a path of the trellis."""
+    for c in range(x.shape[1]):
+        state = 0
+        for r in range(x.shape[0]):
+            k, odd = (x[r, c] - (state & 1)) >> 1, (x[r, c] - (state & 1)) & 1
+            if odd:
+                return False
+            state = follow[state, k & 1]
+    return True
+
+
+class TrellisCoder:
+    """This coder as one of the registry ``quant.coders``: it finds the number of states."""
+
+    summary = "adaptive, row and column sizes; knows a trellis when it sees one"
+
+    def encode(self, values: NDArray[np.int32]) -> bytes:
+        if np.abs(values.astype(np.int64)).max() > MAX_WEIGHT:
+            raise CoderError(f"trellis: values beyond ±{MAX_WEIGHT}")
+        x = values.astype(np.int8)
+        fits = (n for n in sorted(CODES) if n > 1 and _obeys(x, machine(n)))
+        return encode(x, next(fits, 1))
+
+    def decode(self, payload: memoryview, shape: tuple[int, int]) -> NDArray[np.int32]:
+        return decode(payload, shape).astype(np.int32)
 
 
 @_jit

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgolf_codec.errors import CorruptError
+from pgolf_codec.errors import CoderError, CorruptError
 from pgolf_codec.quant import trellis, trellis_coder
 
 
@@ -43,6 +43,17 @@ def test_round_trip(seed: int, shape: tuple[int, int], n_states: int, size: floa
 def test_one_state_takes_any_integers(seed: int, size: int) -> None:
     x = np.random.default_rng(seed).integers(1 - size, size, (9, 7)).astype(np.int8)
     assert np.array_equal(trellis_coder.decode(trellis_coder.encode(x, 1), (9, 7)), x)
+
+
+@pytest.mark.parametrize("n_states", sorted(trellis.CODES))
+def test_in_the_registry_it_finds_the_states(n_states: int) -> None:
+    coder, rng = trellis_coder.TrellisCoder(), np.random.default_rng(n_states)
+    x = path(rng, (64, 5), n_states, 5.0) if n_states > 1 else rng.integers(-9, 9, (64, 5))
+    payload = coder.encode(x.astype(np.int32))
+    assert 1 << payload[0] == n_states
+    assert np.array_equal(coder.decode(memoryview(payload), (64, 5)), x)
+    with pytest.raises(CoderError, match="127"):
+        coder.encode(np.array([[128]], np.int32))
 
 
 def test_golden_stream() -> None:
