@@ -16,18 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec import workers
-from pgolf_codec.codec.container import get_varint, put_varint
+from pgolf_codec.codec import payload, workers
 from pgolf_codec.codec.model import Model
+from pgolf_codec.codec.payload import CodedStream
 from pgolf_codec.codec.predictor import DecodingSession, Predictor, Session
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError
 
 if TYPE_CHECKING:
     from pgolf_codec.codec.range_coder import Decoder
-
-MAX_STREAMS = 64
-"""A bound on what an archive can make the decoder's sessions allocate."""
 
 _BYTES_A_STREAM = 1 << 14
 _CHUNK = 256
@@ -65,32 +62,24 @@ def encode(
 
     ``progress`` gets the number of tokens done.
     """
-    n_streams = min(streams, ids.size, MAX_STREAMS)
-    edges = _edges(ids.size, n_streams)
+    runs = payload.cut(ids, streams)
 
     def job(first: int, last: int) -> Callable[[workers.Tick], list[tuple[bytes, float]]]:
-        runs = [ids[edges[s] : edges[s + 1]] for s in range(first, last)]
-        return lambda tick: _encode_lanes(runs, predictor, tick)
+        return lambda tick: _encode_lanes(runs[first:last], predictor, tick)
 
-    dealt = _deal(n_streams, threads)
-    parts = workers.run([job(a, b) for a, b in dealt], progress)
+    parts = workers.run([job(a, b) for a, b in _deal(len(runs), threads)], progress)
     lanes = [lane for part in parts for lane in part]
     coded = [stream for stream, _ in lanes]
-    data = b"".join(
-        [
-            put_varint(ids.size),
-            put_varint(n_streams),
-            *(put_varint(len(stream)) for stream in coded[:-1]),  # the last takes the rest
-            *coded,
-        ]
-    )
     return ModelPayload(
-        data, ids.size, sum(bits for _, bits in lanes), 8 * sum(len(stream) for stream in coded)
+        payload.join(ids.size, coded),
+        ids.size,
+        sum(bits for _, bits in lanes),
+        8 * sum(len(stream) for stream in coded),
     )
 
 
 def decode(
-    payload: bytes,
+    data: bytes,
     raw_bytes: int,
     model: Model,
     *,
@@ -102,12 +91,11 @@ def decode(
     ``progress`` gets the number of bytes done, about.  Raises
     :class:`CorruptError` and, at the end of the payload, ``TruncatedError``.
     """
-    n_tokens, streams = _split(payload, raw_bytes)
-    edges = _edges(n_tokens, len(streams))
+    streams = payload.split(data, raw_bytes)
+    n_tokens = sum(stream.n_symbols for stream in streams)
 
     def job(first: int, last: int) -> Callable[[workers.Tick], list[NDArray[np.int32]]]:
-        lengths = np.diff(edges[first : last + 1])
-        return lambda tick: _decode_lanes(streams[first:last], lengths, model.predictor, tick)
+        return lambda tick: _decode_lanes(streams[first:last], model.predictor, tick)
 
     def in_bytes(done: int) -> None:
         if progress is not None:
@@ -126,14 +114,10 @@ def sample_bits(pieces: list[bytes], tokenizer: Tokenizer, predictor: Predictor)
     return [bits for _, bits in _encode_lanes(runs, predictor, lambda _: None)]
 
 
-def _edges(n_tokens: int, n_streams: int) -> NDArray[np.int64]:
-    """Stream s holds the tokens edges[s] .. edges[s + 1]."""
-    return np.arange(n_streams + 1, dtype=np.int64) * n_tokens // n_streams
-
-
 def _deal(n_streams: int, threads: int) -> list[tuple[int, int]]:
-    edges = _edges(n_streams, min(max(threads, 1), n_streams)).tolist()
-    return list(itertools.pairwise(edges))
+    """First and last stream of each thread."""
+    bounds = payload.edges(n_streams, min(max(threads, 1), n_streams))
+    return list(itertools.pairwise(bounds))
 
 
 def _encode_lanes(
@@ -162,12 +146,13 @@ def _encode_lanes(
 
 
 def _decode_lanes(
-    streams: list[memoryview], lengths: NDArray[np.int64], predictor: Predictor, tick: workers.Tick
+    streams: list[CodedStream], predictor: Predictor, tick: workers.Tick
 ) -> list[NDArray[np.int32]]:
     from pgolf_codec.codec import range_coder
 
     session = predictor.session(len(streams))
-    decoder = range_coder.Decoder(streams, lengths)
+    lengths = np.array([stream.n_symbols for stream in streams], np.int64)
+    decoder = range_coder.Decoder([stream.data for stream in streams], lengths)
     ids = np.empty((len(streams), int(lengths.max())), np.int32)
     for at in range(0, ids.shape[1], _STEPS):
         n_steps = min(_STEPS, ids.shape[1] - at)
@@ -188,27 +173,3 @@ def _decode_steps(
     for step in range(n_steps):
         ids[:, step] = previous = decoder.step(session.weights(previous))
     return ids
-
-
-def _split(payload: bytes, raw_bytes: int) -> tuple[int, list[memoryview]]:
-    """Number of tokens, and the streams."""
-    n_tokens, at = get_varint(payload, 0)
-    n_streams, at = get_varint(payload, at)
-    if not 0 < n_tokens <= raw_bytes:
-        raise CorruptError(f"{n_tokens} tokens can't hold {raw_bytes} bytes")
-    if not 0 < n_streams <= min(MAX_STREAMS, n_tokens):
-        raise CorruptError(f"{n_streams} streams for {n_tokens} tokens")
-    sizes = []
-    for _ in range(n_streams - 1):
-        size, at = get_varint(payload, at)
-        sizes.append(size)
-    view = memoryview(payload)[at:]
-    if sum(sizes) > len(view):
-        raise CorruptError("the streams are longer than the frame")
-    sizes.append(len(view) - sum(sizes))
-    streams = []
-    at = 0
-    for size in sizes:
-        streams.append(view[at : at + size])
-        at += size
-    return n_tokens, streams

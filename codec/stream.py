@@ -31,7 +31,7 @@ from pgolf_codec.codec.container import (
 from pgolf_codec.codec.frame_coder import ONE_BY_ONE, CodedFrame, FrameCoder
 from pgolf_codec.codec.frames import EncodedFrame
 from pgolf_codec.codec.model import Model, ModelResolver
-from pgolf_codec.codec.model_frame import MAX_STREAMS
+from pgolf_codec.codec.payload import MAX_STREAMS
 from pgolf_codec.codec.source import BufferFile, Readable, Source
 from pgolf_codec.codec.workers import default_threads
 from pgolf_codec.errors import (

@@ -10,7 +10,8 @@ from fake import FakeModel, Order1Predictor, Order1Session
 
 from pgolf_codec.codec import frames
 from pgolf_codec.codec.container import Method
-from pgolf_codec.codec.model_frame import MAX_STREAMS, default_streams
+from pgolf_codec.codec.model_frame import default_streams
+from pgolf_codec.codec.payload import MAX_STREAMS
 
 N = 1 << 17
 
