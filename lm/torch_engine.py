@@ -97,7 +97,7 @@ class TorchEngine:
         self.residual_shift = residual - NORM_FRAC
         self.value_limit = activation_limit(c.n_heads * c.d_head)
         self.hidden_limit = activation_limit(c.d_hidden)
-        self.exp2 = self._tensor(exp2_table().astype(np.int64))
+        self.exp2 = self._tensor(exp2_table().copy())
         self.cosine = self._tensor(cosine_table().astype(np.int64))
         self.phases = self._tensor(t["rope_phases"].astype(np.int64))
         cap = np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32)
@@ -308,7 +308,7 @@ class Lanes:
         self._previous.copy_(self._outputs[0])
 
     def _weights(self, rows: slice) -> Tensor:
-        """(rows, V) int64, of the last step."""
+        """(rows, V) int32, of the last step."""
         e = self._engine
         return ops.symbol_weights(self._logits(rows), e.cap_inverse, e.cap_scale, e.exp2)
 

@@ -157,9 +157,10 @@ def attend(
 
 
 def power(below: Tensor, exp2: Tensor, shift: int) -> Tensor:
-    """EXP2[d mod 2**10] >> min(shift + (d >> 10), 31) of d = ``below`` >= 0."""
+    """EXP2[d mod 2**10] >> min(shift + (d >> 10), 31) of d = ``below`` >= 0, in its type."""
     steps = (below >> EXP2_FRAC).add_(shift).clamp_(max=31)
-    return torch.take(exp2, below & 1023).bitwise_right_shift_(steps)
+    found = exp2.index_select(0, (below & 1023).view(-1)).view(below.shape)
+    return found.to(below.dtype).bitwise_right_shift_(steps)
 
 
 def leaky_square(u: Tensor, shift: int, limit: int) -> Tensor:
@@ -170,7 +171,7 @@ def leaky_square(u: Tensor, shift: int, limit: int) -> Tensor:
 
 
 def symbol_weights(logits: Tensor, inverse: Tensor, scale: Tensor, exp2: Tensor) -> Tensor:
-    """Weights (n, V) int64 of scaled head products (n, V) int64; the largest is 2**24.
+    """Weights (n, V) int32 of scaled head products (n, V) int64; the largest is 2**24.
 
     ``inverse`` and ``scale`` are I and C, float32 tensors.  All constants are exact in
     float32.  The division is that of two tensors, which is IEEE's on CPU and CUDA; a
@@ -180,7 +181,7 @@ def symbol_weights(logits: Tensor, inverse: Tensor, scale: Tensor, exp2: Tensor)
     y = x * x
     above = (y + 378.0).mul_(y).add_(17325.0).mul_(y).add_(135135.0).mul_(x)
     under = (y * 28.0).add_(3150.0).mul_(y).add_(62370.0).mul_(y).add_(135135.0)
-    capped = above.div_(under).clamp_(-1.0, 1.0).mul_(scale).to(torch.int64)  # towards zero
+    capped = above.div_(under).clamp_(-1.0, 1.0).mul_(scale).to(torch.int32)  # towards zero
     return power(capped.amax(-1, keepdim=True) - capped, exp2, 6)
 
 

@@ -134,7 +134,7 @@ def _head_vector(
 @triton.jit
 def _power(below, exp2, shift):
     steps = tl.minimum((below >> 10) + shift, 31)
-    return tl.load(exp2 + (below & 1023)) >> steps
+    return tl.load(exp2 + (below & 1023)).to(tl.int64) >> steps
 
 
 @triton.jit

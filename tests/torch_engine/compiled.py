@@ -14,8 +14,8 @@ from pgolf_codec.lm import triton_ops
 TYPES = {
     "*i8": "halves",
     "*i16": "keys values",
-    "*i32": "x_at x0_at sums scores",
-    "*i64": "offsets multipliers mix_x mix_x0 positions phases cosine exp2 gain",
+    "*i32": "x_at x0_at sums scores exp2",
+    "*i64": "offsets multipliers mix_x mix_x0 positions phases cosine gain",
     "i32": "rows sums_width halves_width shift half limit value_limit window slots_a_row",
 }
 OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
