@@ -65,6 +65,7 @@ class Subject:
         if not 1 <= self.n_symbols <= MAX_SYMBOLS:
             raise PredictorError(f"n_symbols is {self.n_symbols}, not in 1..{MAX_SYMBOLS}")
         self.independent = bool(getattr(sample, "independent_documents", False))
+        self.packed = bool(getattr(sample, "packed", False))
         self.learns = self.is_scorer and hasattr(sample, "learn")
         block = getattr(sample, "block", None)
         self.block = None if block is None else _integer(block, "block")
@@ -133,15 +134,18 @@ class Subject:
         if not self.is_scorer:
             return self._stepped(documents, scorer)
         scorer = scorer or self.scorer()
-        ids = np.concatenate([*documents, np.zeros(0, np.int64)])
-        length = self.block or max(1, len(ids))
-        scorer.start()
+        runs = documents
+        if self.packed or not self.independent:
+            runs = [np.concatenate([*documents, np.zeros(0, np.int64)])]
         rows = []
-        for at in range(0, len(ids), length):
-            block = ids[at : at + length]
-            rows.append(_rows(scorer.score(block.copy()), len(block), self.n_symbols))
-            if self.learns:
-                scorer.learn(block.copy())
+        for ids in runs:
+            scorer.start()
+            length = self.block or max(1, len(ids))
+            for at in range(0, len(ids), length):
+                block = ids[at : at + length]
+                rows.append(_rows(scorer.score(block.copy()), len(block), self.n_symbols))
+                if self.learns:
+                    scorer.learn(block.copy())
         if len({row.ndim for row in rows}) > 1:
             raise PredictorError("score gives distributions once and probabilities another time")
         return np.concatenate(rows) if rows else np.zeros((0, self.n_symbols))

@@ -21,7 +21,7 @@ TEXT = Text((b"It was the best of times, it was the worst of times, it was the a
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("name", ["without_cache", "with_cache", "scorer"])
+@pytest.mark.parametrize("name", ["without_cache", "with_cache", "scorer", "half_precision"])
 def test_transformer_is_honest(name: str, zoo: Path) -> None:
     spec = f"{zoo / 'transformers.py'}:{name}"
     assert audit(spec, TEXT, n_symbols=40).findings == ()

@@ -24,6 +24,7 @@ CHEATS = {
     "ClampedVocabulary": ({"C2"}, "not normalised", 0),
     "PeekingMask": ({"C1"}, "sees the symbol itself", 0),
     "LeakingGate": ({"C1"}, "sees another document", 51),
+    "ForgetfulOfNothing": ({"C4"}, "carried over from an earlier run", 0),
     "LongestFirst": ({"order"}, "not the order of the file", None),
     "KeptCache": ({"C4"}, "carried over from an earlier run", 0),
     "BestOfRuns": ({"C4"}, "not repeatable", 0),
@@ -37,7 +38,7 @@ CHEATS = {
 
 HONEST = [
     "BackOff", "BackOffScorer", "GoldOnly", "ExactBytes", "Mixture", "ScoreFirst",
-    "ScoreFirstInOne", "PackedDocuments", "PackedGoldOnly", "Folded",
+    "ScoreFirstInOne", "EachByItself", "PackedDocuments", "PackedGoldOnly", "Folded",
 ]  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def refused(spec: str, text: Text) -> PredictorReceipt:
 @pytest.mark.parametrize(
     "name",
     ["BackOff", "BackOffScorer", "ExactBytes", "Mixture", "ScoreFirst", "ScoreFirstInOne", "Folded"]
-    + ["PackedDocuments"],
+    + ["PackedDocuments", "EachByItself"],
 )
 def test_honest_claim_is_coded(name: str, zoo: Path, text: Text) -> None:
     receipt = verify_predictor(f"{zoo / 'honest.py'}:{name}", text)

@@ -128,6 +128,7 @@ class LeakingGate(Words):
     """Documents in one row, masked from each other; but a gate mixes in the symbol before."""
 
     independent_documents = True
+    packed = True
 
     def start(self): ...
 
@@ -144,6 +145,25 @@ class LeakingGate(Words):
             counts.add(last, symbol)
             last = symbol
         return np.array(rows)
+
+
+class ForgetfulOfNothing(Words):
+    """Its documents are independent by its word alone."""
+
+    independent_documents = True
+
+    def __init__(self):
+        self.counts = Counts()
+
+    def start(self):
+        self.last = BOS
+
+    def next_distribution(self):
+        return self.counts.row(self.last)
+
+    def observe(self, symbol):
+        self.counts.add(self.last, symbol)
+        self.last = symbol
 
 
 class LongestFirst(DoubledBytes):

@@ -129,10 +129,17 @@ class ScoreFirstInOne(ScoreFirst):
         return rows
 
 
+class EachByItself(BackOffScorer):
+    """Documents that are scored one by one."""
+
+    independent_documents = True
+
+
 class PackedDocuments(Words):
     """Documents in one row, each scored from nothing."""
 
     independent_documents = True
+    packed = True
 
     def start(self): ...
 
