@@ -33,6 +33,7 @@ class Row:
     coded_bytes: int
     """Of the whole stream: coder, shape, side information, payload."""
     encode_seconds: float
+    """Of processor time: others may be at work too."""
     decode_seconds: float
 
     @property
@@ -73,13 +74,13 @@ def compare(
             progress(tensor, name)
             try:
                 coders.decode(coders.encode(_corner(values), name))
-                started = time.perf_counter()
+                started = time.process_time()
                 stream = coders.encode(values, name)
             except CoderError:
                 continue
-            encoded = time.perf_counter()
+            encoded = time.process_time()
             decoded = coders.decode(stream)
-            done = time.perf_counter()
+            done = time.process_time()
             if not np.array_equal(decoded, values):
                 raise CoderError(f"coder {name} does not give back tensor {tensor}")
             rows.append(

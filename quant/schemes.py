@@ -38,7 +38,7 @@ def encode_exact(tensor: Tensor, encode: Encode) -> tuple[str, list[bytes]]:
         return LOSSLESS, [encode(part) for part in _split_floats(tensor)]
     bits = tensor.bits
     if bits.dtype.itemsize == 8 and bits.size and not _fits(bits):
-        halves = bits.view("<i4").reshape(*bits.shape, 2)
+        halves = bits.reshape(-1).view("<i4").reshape(*bits.shape, 2)
         return INTEGERS, [encode(halves[..., 1]), encode(halves[..., 0])]
     if bits.dtype == np.uint32:
         bits = bits.view("<i4")
@@ -128,7 +128,7 @@ def _join_integers(dtype: str, shape: tuple[int, ...], parts: Iterator[memoryvie
         low = next(parts, None)
         if low is not None:
             halves = np.stack([coders.decode(low, max_items=values.size), values], axis=-1)
-            return Tensor(dtype, halves.astype("<i4").view(item).reshape(shape))
+            return Tensor(dtype, halves.reshape(-1).astype("<i4").view(item).reshape(shape))
     elif dtype == "U32":
         return Tensor(dtype, values.view(np.uint32))
     info = np.iinfo(item)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from pgolf_codec.errors import CorruptError, MissingPackageError
 
 _LZMA_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "pb": 0}]
+_PIECE = 64
+"""Bytes given to zstd at a time: it has no limit of its own for what they become."""
 _ITEMS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"))
 
 
@@ -96,13 +98,18 @@ def _zstd_compress(data: bytes) -> bytes:
 def _zstd_decompress(payload: memoryview, n_bytes: int) -> bytes:
     import zstandard
 
-    window = max(1 << 10, 1 << (n_bytes + 1).bit_length())
+    window = min(max(1 << 10, 1 << (n_bytes + 1).bit_length()), 1 << 27)
+    decoder = zstandard.ZstdDecompressor(max_window_size=window).decompressobj()
+    data, at = bytearray(), 0
     try:
-        decoder = zstandard.ZstdDecompressor(max_window_size=min(window, 1 << 27))
-        with decoder.stream_reader(bytes(payload), read_across_frames=False) as reader:
-            return reader.read(n_bytes + 1)
+        while at < len(payload) and len(data) <= n_bytes and not decoder.eof:
+            data += decoder.decompress(payload[at : at + _PIECE])
+            at += _PIECE
     except zstandard.ZstdError as problem:
         raise CorruptError(f"bytes: {problem}") from None
+    if not decoder.eof or decoder.unused_data or at < len(payload):
+        raise CorruptError("bytes: the compressed data doesn't end where it should")
+    return bytes(data)
 
 
 def _brotli() -> Any:

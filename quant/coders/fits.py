@@ -52,6 +52,9 @@ class AnsScale(Ans):
         best = _cheapest(alphabet, counts.astype(np.float64), _one_class(values.shape), self._fits)
         best_bits = _total_bits(alphabet, best, counts.astype(np.float64))
         for rows, columns in _class_choices(values):
+            n_tables = int(rows.max() + columns.max()) + 1
+            if n_tables * alphabet.n_symbols > symbols.size:
+                continue  # tables that cost more than they can save
             by_table = _count(symbols, rows, columns, alphabet.n_symbols)
             model = _cheapest(alphabet, by_table, (rows, columns), self._fits)
             for _ in range(_REASSIGNMENTS):

@@ -28,9 +28,9 @@ _ABOVE = (8, 72, 392)
 class Tables(NamedTuple):
     """Frozen arrays."""
 
-    squash: NDArray[np.int32]
+    squash: NDArray[np.uint16]
     """(4096,): 2**16 times the probability of a logit, which is the index less 2048."""
-    stretch: NDArray[np.int32]
+    stretch: NDArray[np.int16]
     """(4096,): the logit of a probability of index / 4096."""
     begin: NDArray[np.int16]
     """(N_SIGMAS, 32 REACH + 1): logit of P(v > x), v normal about 0, x = index / 16 - REACH."""
@@ -60,14 +60,19 @@ def tables() -> Tables:
     bounds = exp2_table()[1024 - (128 * np.arange(1, 9) - 64)].astype(np.int64)
     eighths = np.searchsorted(bounds, (2 * np.arange(128, dtype=np.int64) + 257) << 21, "right")
     rate = (65536 * 5) // (5 * np.arange(1024) + 8)
-    frozen = (
-        squash.astype(np.int32), stretch.astype(np.int32), begin.astype(np.int16),
-        go_on.astype(np.int16), rate.astype(np.int32), eighths.astype(np.int32),
-        _classes(_LEFT).astype(np.int32), _classes(_ABOVE).astype(np.int32),
-    )  # fmt: skip
-    for table in frozen:
+    found = Tables(
+        squash.astype(np.uint16),
+        stretch.astype(np.int16),
+        begin.astype(np.int16),
+        go_on.astype(np.int16),
+        rate.astype(np.int32),
+        eighths.astype(np.int32),
+        _classes(_LEFT).astype(np.int32),
+        _classes(_ABOVE).astype(np.int32),
+    )
+    for table in found:
         table.setflags(write=False)
-    return Tables(*frozen)
+    return found
 
 
 def _exp2(exponents: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,175 @@
+"""pack, unpack, coders and bench-coders from the command line; coders of other packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgolf_codec.cli import main
+from pgolf_codec.quant.safetensors_file import read_safetensors, write_safetensors
+from pgolf_codec.quant.tensors import Tensor
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(2)
+    path = tmp_path / "model.safetensors"
+    tensors = {
+        "layer.w": Tensor.from_array(rng.normal(0, 0.1, (48, 64)).astype(np.float32)),
+        "layer.b": Tensor.from_array(rng.normal(0, 0.1, 48).astype(np.float32)),
+        "table": Tensor.from_array(rng.integers(-3, 4, (30, 20)).astype(np.int8)),
+    }
+    write_safetensors(path, tensors)
+    return path
+
+
+def test_there_and_back(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed, back = weights.with_suffix(".pgw"), weights.with_name("back.safetensors")
+    assert main(["pack", str(weights), "--coder", "ans-hist"]) == 0
+    assert "3720 parameters" in capsys.readouterr().out
+    assert main(["unpack", str(packed), "-o", str(back)]) == 0
+    assert back.read_bytes() == weights.read_bytes()
+    assert main(["pack", str(weights)]) == 1
+    assert "already exists" in capsys.readouterr().err
+    assert main(["unpack", str(packed), "-o", str(back), "-f", "--tensor", "table"]) == 0
+    assert list(read_safetensors(back)) == ["table"]
+    assert main(["unpack", str(packed), "-o", str(back), "-f", "--tensor", "chair"]) == 1
+    assert "has no tensor 'chair'" in capsys.readouterr().err
+
+
+def test_report_and_rules(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = weights.with_name("rules.toml")
+    rules.write_text('[[rule]]\nmatch = "*.b"\nquant = "none"\n')
+    target = weights.with_name("x.pgw")
+    command = ["pack", str(weights), "-o", str(target), "--quant", "int6:12.85", "--json"]
+    assert main([*command, "--rules", str(rules)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    schemes = {row["tensor"]: row["scheme"] for row in report["tensors"]}
+    assert schemes == {"layer.w": "int6:12.85", "layer.b": "none", "table": "none"}
+    assert report["totals"]["file_bytes"] == target.stat().st_size
+    assert main(["unpack", str(target), "--integers"]) == 0
+    tensors = read_safetensors(target.with_suffix(".safetensors"))
+    assert list(tensors) == ["layer.w.q", "layer.w.s", "layer.b", "table"]
+    assert tensors["layer.w.q"].dtype == "I8"
+    assert tensors["layer.w.s"].dtype == "F16"
+    assert main(["bench-coders", str(target), "--coders", "raw,huffman", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {(row["tensor"], row["coder"]) for row in found["rows"]} == {
+        (tensor, coder) for tensor in ("layer.w", "table") for coder in ("raw", "huffman")
+    }
+    sizes = {total["coder"]: total["coded_bytes"] for total in found["totals"]}
+    assert sizes["huffman"] < sizes["raw"]
+    for coder, size in sizes.items():
+        assert size == sum(r["coded_bytes"] for r in found["rows"] if r["coder"] == coder)
+
+
+def test_bench_of_everything(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("brotli")
+    pytest.importorskip("matplotlib")
+    picture = weights.with_name("front.svg")
+    command = ["bench-coders", str(weights), "--quant", "int4", "--json", "--plot", str(picture)]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["totals"]) == 14
+    for row in found["rows"]:
+        assert row["bits_per_param"] == pytest.approx(8 * row["coded_bytes"] / row["n_params"])
+    assert picture.read_bytes().startswith(b"<?xml")
+
+
+def test_errors_leave_nothing(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(weights.parent.iterdir())
+    for arguments, message in (
+        (["pack", str(weights), "--coder", "nothing"], "no coder 'nothing'"),
+        (["pack", str(weights), "--quant", "int7"], "no scheme 'int7'"),
+        (["pack", str(weights.with_name("none.safetensors"))], "no such file"),
+        (["unpack", str(weights), "-f"], "magic number"),
+        (["bench-coders", str(weights), "--coders", "raw,none"], "no coder 'none'"),
+    ):
+        assert main(arguments) == 1
+        assert message in capsys.readouterr().err
+    assert sorted(weights.parent.iterdir()) == before
+
+
+def test_list_of_coders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coders"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[:14] == [
+        "raw", "zlib", "int8+zlib", "bzip2", "lzma", "zstd", "brotli", "huffman", "ans-hist",
+        "ans-gauss", "ans-laplace", "ans-mixture", "ans-scale", "cm",
+    ]  # fmt: skip
+
+
+PLUG_IN = """
+import numpy as np
+
+class Backwards:
+    summary = "the items as bytes, last one first"
+
+    def encode(self, values):
+        return values.astype("<i4").tobytes()[::-1]
+
+    def decode(self, payload, shape):
+        return np.frombuffer(bytes(payload)[::-1], "<i4").astype(np.int32).reshape(shape)
+
+broken = object()
+"""
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "backwards-coder"
+version = "1.0"
+[project.entry-points."pgolf_codec.coders"]
+backwards = "backwards_coder:Backwards"
+broken = "backwards_coder:broken"
+absent = "backwards_coder:absent"
+raw = "backwards_coder:Backwards"
+[tool.setuptools]
+py-modules = ["backwards_coder"]
+"""
+
+
+def test_a_coder_of_another_package(weights: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "project", tmp_path / "site"
+    source.mkdir()
+    (source / "backwards_coder.py").write_text(PLUG_IN)
+    (source / "pyproject.toml").write_text(PROJECT)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run(
+        [*install, "--no-build-isolation", "--target", str(target), str(source)], check=True
+    )
+
+    def run(*arguments: str, there: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pgolf_codec", *arguments],
+            env={**os.environ, "PYTHONPATH": str(target) if there else ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    listed = [json.loads(line) for line in run("coders", "--json").stdout.splitlines()]
+    found = {row["name"]: row for row in listed}
+    assert found["backwards"]["usable"]
+    assert not found["backwards"]["built_in"]
+    assert "is not a Coder" in found["broken"]["summary"]
+    assert "can't be loaded" in found["absent"]["summary"]
+    assert found["raw"]["built_in"]
+
+    packed, back = tmp_path / "x.pgw", tmp_path / "x.safetensors"
+    assert run("pack", str(weights), "-o", str(packed), "--coder", "backwards").returncode == 0
+    assert run("unpack", str(packed), "-o", str(back)).returncode == 0
+    assert back.read_bytes() == weights.read_bytes()
+    without = run("unpack", str(packed), "-o", str(back), "-f", there=False)
+    assert without.returncode == 1
+    assert "no coder 'backwards'" in without.stderr
+    rows = json.loads(run("bench-coders", str(weights), "--quant", "int4", "--json",
+                          "--coders", "backwards,raw").stdout)["rows"]  # fmt: skip
+    assert {row["coder"] for row in rows} == {"backwards", "raw"}
