@@ -15,7 +15,14 @@ from pgolf_codec.quant.gptq import Curvature, Floats, Rounder, gptq, nearest
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.rounding import Quantized, round_columns, round_rows
 from pgolf_codec.quant.scalar import clipped_steps, searched_steps
-from pgolf_codec.quant.waterfilling import MAX_WEIGHT, Scales, Steps, waterfill
+from pgolf_codec.quant.waterfilling import (
+    LEAST_ROW,
+    LEAST_ROW_OF_SYMBOLS,
+    MAX_WEIGHT,
+    Scales,
+    Steps,
+    waterfill,
+)
 
 
 class Quantizer(Protocol):
@@ -99,7 +106,8 @@ class Waterfilled:
     def __call__(self, name: str, weights: Floats, scales: Scales) -> Quantized:
         curvature = self.curvatures[name]
         squared_error = trellis.SQUARED_ERROR if self.n_states > 1 else 1 / 3
-        steps = waterfill(weights, curvature, self.cost, squared_error, scales)
+        least = LEAST_ROW_OF_SYMBOLS if name == "embedding" else LEAST_ROW
+        steps = waterfill(weights, curvature, self.cost, squared_error, scales, least)
         rounder = self._rounder(weights / steps.matrix)
         x = gptq(weights, curvature, steps.matrix, rounder).astype(np.int32)
         if self.n_states > 1:

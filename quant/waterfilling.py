@@ -30,11 +30,14 @@ ROOM = 0.95
 NOISE = 0.25
 """Most squared error of a row's products, as a part of their own mean square."""
 LEAST_ROW = 0.1
-"""Least weight of a row, as a part of the mean.
+"""Least weight of a row, as a part of the mean."""
+LEAST_ROW_OF_SYMBOLS = 1.0
+"""The same, for the rows of a head.
 
-These two are where the second-order cost is no guide.  A hidden unit that is hardly ever
-on has no gradient, but noise turns it on, and then its square has one; the logit of a
-rare symbol is an exponent.
+These limits are where the second-order cost is no guide.  A hidden unit that is hardly
+ever on has no gradient, but noise turns it on, and then its square has one.  A rare
+symbol's row is met in few contexts, all of them much like itself, so that its errors
+matter more than the mean over all contexts says.
 """
 
 
@@ -57,7 +60,12 @@ class Steps:
 
 
 def waterfill(
-    weights: Floats, curvature: Curvature, cost: float, squared_error: float, scales: Scales
+    weights: Floats,
+    curvature: Curvature,
+    cost: float,
+    squared_error: float,
+    scales: Scales,
+    least_row: float = LEAST_ROW,
 ) -> Steps:
     """Steps at which a weight costs about ``cost`` nats a token.
 
@@ -70,7 +78,7 @@ def waterfill(
         return Steps(None, _float16(_roomy(steps, weights.T)))
     products = np.sum((weights @ curvature.moments.inputs) * weights, axis=1)
     least = 2 * cost * weights.shape[1] / (NOISE * products + 1e-30)
-    least = np.minimum(np.maximum(least, LEAST_ROW * of_rows.mean()), of_rows.max())
+    least = np.minimum(np.maximum(least, least_row * of_rows.mean()), of_rows.max())
     of_rows = np.maximum(of_rows, least)
     if scales == "rows":
         steps = np.sqrt(square / (of_rows * of_columns.mean()))
