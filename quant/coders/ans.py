@@ -220,32 +220,33 @@ def _decode(
     bounds = cumulative.reshape(-1).astype(np.uint32)
     first = buckets.reshape(-1)
     flat = symbols.reshape(-1)
-    stride = cumulative.shape[1]
+    # Unsigned indices: numba then looks for no end to count from.
+    stride, one = np.uint64(cumulative.shape[1]), np.uint64(1)
+    classes = column_classes.astype(np.uint64)
     mask, precision = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION)
+    bucket_bits, bucket_shift = np.uint64(_BUCKET_BITS), np.uint64(PRECISION - _BUCKET_BITS)
     a, b = states[0], states[1]
-    read = 0
-    at = 0
+    n_words, read = np.uint64(words.size), np.uint64(0)
+    at = np.uint64(0)
     for i in range(n_rows):
-        row = row_classes[i]
+        row = np.uint64(row_classes[i])
         for j in range(n_columns):
-            table = row + column_classes[j]
-            point = np.uint32(a & mask)
-            symbol = np.int64(
-                first[(table << _BUCKET_BITS) + (point >> (PRECISION - _BUCKET_BITS))]
-            )
-            place = table * stride + symbol
-            while bounds[place + 1] <= point:
-                place += 1
-            low = bounds[place]
-            a = (a >> precision) * np.uint64(bounds[place + 1] - low) + np.uint64(point - low)
+            table = row + classes[j]
+            point = a & mask
+            start = table * stride
+            place = start + np.uint64(first[(table << bucket_bits) + (point >> bucket_shift)])
+            while bounds[place + one] <= point:
+                place += one
+            low = np.uint64(bounds[place])
+            a = (a >> precision) * (np.uint64(bounds[place + one]) - low) + point - low
             if a < _LOW_BOUND:
-                if read == words.size:
+                if read == n_words:
                     return False
                 a = a << _WORD | np.uint64(words[read])
-                read += 1
-            flat[at] = place - table * stride
-            at += 1
+                read += one
+            flat[at] = place - start
+            at += one
             a, b = b, a
-    if at & 1:
+    if symbols.size & 1:
         a, b = b, a
-    return read == words.size and a == _LOW_BOUND and b == _LOW_BOUND
+    return read == n_words and a == _LOW_BOUND and b == _LOW_BOUND

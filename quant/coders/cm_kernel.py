@@ -28,6 +28,8 @@ FULL, DAMAGED = -2, -1
 
 Array = NDArray[Any]
 _int64: Any = np.int64  # numba knows it as a plain integer
+_at: Any = np.uint64
+"""An index that can't be negative: numba then looks for no end to count from."""
 
 _TABLES = tables()
 SQUASH, STRETCH, BEGIN, GO_ON = _TABLES.squash, _TABLES.stretch, _TABLES.begin, _TABLES.go_on
@@ -63,21 +65,21 @@ def _sigma_index(variance: int) -> Any:
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _logit(counters: Array, at: int, otherwise: int) -> int:
     """Of a counter; ``otherwise`` if it has seen nothing."""
-    c = _int64(counters[at])
-    return _int64(STRETCH[c >> 20]) if c & 1023 else otherwise
+    c = _int64(counters[_at(at)])
+    return _int64(STRETCH[_at(c >> 20)]) if c & 1023 else otherwise
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _count(counters: Array, at: int, probability: int, goal: int, limit: int) -> None:
     """22 bits of probability, 10 bits of how often; begins where the mixer stood."""
-    c = _int64(counters[at])
+    c = _int64(counters[_at(at)])
     n = c & 1023
     p = c >> 10
     if n == 0:
         n = 2
         p = probability << 6
-    p += ((goal - p) * RATE[n]) >> 16
-    counters[at] = np.uint32(p << 10 | min(n + 1, limit))
+    p += ((goal - p) * RATE[_at(n)]) >> 16
+    counters[_at(at)] = np.uint32(p << 10 | min(n + 1, limit))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -279,38 +281,44 @@ def code(
                 x = min(max(x, -_FAR), _FAR) + _FAR
                 x_mean = min(max(x_mean, -_FAR), _FAR) + _FAR
                 if first:
-                    s0 = _int64(BEGIN[sigma_0, x_mean])
-                    s1 = _int64(BEGIN[sigma_1, x])
-                    s2 = _int64(BEGIN[sigma_2, x])
+                    s0 = _int64(BEGIN[_at(sigma_0), _at(x_mean)])
+                    s1 = _int64(BEGIN[_at(sigma_1), _at(x)])
+                    s2 = _int64(BEGIN[_at(sigma_2), _at(x)])
                 else:
-                    s0 = _int64(GO_ON[sigma_0, x_mean])
-                    s1 = _int64(GO_ON[sigma_1, x])
-                    s2 = _int64(GO_ON[sigma_2, x])
+                    s0 = _int64(GO_ON[_at(sigma_0), _at(x_mean)])
+                    s1 = _int64(GO_ON[_at(sigma_1), _at(x)])
+                    s2 = _int64(GO_ON[_at(sigma_2), _at(x)])
                 s3 = _logit(by_fraction, in_fraction + bit_place, s2)
                 s4 = _logit(by_neighbours, in_neighbours + bit_place, s2)
                 if per_column:
                     s5 = _logit(by_column, in_this_column, s2)
                 s6 = _logit(by_budget, in_budget + bit_place, s2)
-                w = bit_place * _INPUTS
+                w0 = _at(bit_place * _INPUTS)
+                w1 = w0 + _at(1)
+                w2 = w0 + _at(2)
+                w3 = w0 + _at(3)
+                w4 = w0 + _at(4)
+                w5 = w0 + _at(5)
+                w6 = w0 + _at(6)
                 dot = (
-                    weights[w] * s0 + weights[w + 1] * s1 + weights[w + 2] * s2
-                    + weights[w + 3] * s3 + weights[w + 4] * s4 + weights[w + 5] * s5
-                    + weights[w + 6] * s6
+                    weights[w0] * s0 + weights[w1] * s1 + weights[w2] * s2
+                    + weights[w3] * s3 + weights[w4] * s4 + weights[w5] * s5
+                    + weights[w6] * s6
                 ) >> 16  # fmt: skip
-                p = _int64(SQUASH[min(max(dot, -2047), 2047) + 2048])
+                p = _int64(SQUASH[_at(min(max(dot, -2047), 2047) + 2048)])
                 if encoding:
                     bit = wanted >= t if first else wanted > t if upwards else wanted < t
                     encode_bit(state, data, p, bit)
                 else:
                     bit = decode_bit(state, data, p) == 1
                 missed = (65536 if bit else 0) - p
-                weights[w] += (s0 * missed + half) >> learn
-                weights[w + 1] += (s1 * missed + half) >> learn
-                weights[w + 2] += (s2 * missed + half) >> learn
-                weights[w + 3] += (s3 * missed + half) >> learn
-                weights[w + 4] += (s4 * missed + half) >> learn
-                weights[w + 5] += (s5 * missed + half) >> learn
-                weights[w + 6] += (s6 * missed + half) >> learn
+                weights[w0] += (s0 * missed + half) >> learn
+                weights[w1] += (s1 * missed + half) >> learn
+                weights[w2] += (s2 * missed + half) >> learn
+                weights[w3] += (s3 * missed + half) >> learn
+                weights[w4] += (s4 * missed + half) >> learn
+                weights[w5] += (s5 * missed + half) >> learn
+                weights[w6] += (s6 * missed + half) >> learn
                 goal = _int64(_MOST) if bit else _int64(0)
                 _count(by_fraction, in_fraction + bit_place, p, goal, _LIMIT)
                 _count(by_neighbours, in_neighbours + bit_place, p, goal, _LIMIT)
