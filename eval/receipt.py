@@ -156,6 +156,16 @@ class PredictorReceipt(Receipt):
         ]
 
 
+def read_receipt(text: str | bytes) -> Receipt:
+    """A receipt of either kind; raises :class:`CorruptError`."""
+    kind = PredictorReceipt if b'"claimed_bits"' in _utf8(text) else Receipt
+    return kind.from_json(text)
+
+
+def _utf8(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
 _KINDS: dict[str, Any] = {
     "str": str,
     "int": int,

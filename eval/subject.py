@@ -33,10 +33,11 @@ def load(spec: str) -> tuple[Callable[[], Any], Path]:
         if not path.is_file():
             raise PredictorError(f"{where}: no such file")
         sys.path.append(str(path.parent))
-        module_spec = importlib.util.spec_from_file_location(path.stem, path)
+        module_name = f"_predictor_{path.stem}"  # not the stem, which may be that of a library
+        module_spec = importlib.util.spec_from_file_location(module_name, path)
         assert module_spec is not None
         assert module_spec.loader is not None
-        module = sys.modules[path.stem] = importlib.util.module_from_spec(module_spec)
+        module = sys.modules[module_name] = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
     else:
         try:

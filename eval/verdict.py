@@ -108,7 +108,7 @@ class Report:
             lines.append(f"{check.result:<12} {check.rule}, {check.name}: {check.detail}")
             for finding in check.findings:
                 at = "" if finding.position is None else f" at symbol {finding.position}"
-                inside = "" if finding.document is None else f" of document {finding.document}"
+                inside = "" if finding.document is None else f", in document {finding.document}"
                 lines.append(f"{'':<12} {finding.kind}{at}{inside}: {finding.evidence}")
         for rule in self.broken:
             lines.append(f"{'BROKEN':<12} {rule}: {RULES[rule]}")

@@ -37,7 +37,7 @@ CHEATS = {
 """Rules that are broken, how, and the first position."""
 
 HONEST = [
-    "BackOff", "BackOffScorer", "GoldOnly", "ExactBytes", "Mixture", "ScoreFirst",
+    "BackOff", "StartsAnew", "BackOffScorer", "GoldOnly", "ExactBytes", "Mixture", "ScoreFirst",
     "ScoreFirstInOne", "EachByItself", "PackedDocuments", "PackedGoldOnly", "Folded",
 ]  # fmt: skip
 
@@ -138,4 +138,4 @@ def test_report_tells_what_was_not_checked(zoo: Path, text: Text) -> None:
     assert results["two passes"] == "broken"
     said = report.describe()
     assert "BROKEN       C4: one pass" in said
-    assert "at symbol 0 of document 0: its distribution depends on the last symbol" in said
+    assert "at symbol 0, in document 0: its distribution depends on the last symbol" in said

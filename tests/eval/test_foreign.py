@@ -18,7 +18,7 @@ from pgolf_codec.eval.audit import audit
 from pgolf_codec.eval.foreign import Text, verify_predictor
 from pgolf_codec.eval.host import Host, Limits
 from pgolf_codec.eval.isolation import GUARD, NAMESPACES
-from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt
+from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt, read_receipt
 from pgolf_codec.eval.subject import Subject, load
 from pgolf_codec.eval.tasks import bits_of
 
@@ -46,7 +46,7 @@ def test_honest_claim_is_coded(name: str, zoo: Path, text: Text) -> None:
     assert receipt.coded_bits <= receipt.entropy_bits + 32
     assert receipt.input_bytes == len(text.data)
     assert (receipt.residual_bytes > 0) == (name == "Folded")
-    assert PredictorReceipt.from_json(receipt.to_json()) == receipt
+    assert read_receipt(receipt.to_json()) == receipt
 
 
 @pytest.mark.usefixtures("here")

@@ -47,7 +47,7 @@ def receipt_of(folder: Path, arguments: list[str], *launcher: str) -> dict[str, 
 
 def test_two_ranks_give_the_receipt_of_one(many: Path, zoo: Path) -> None:
     pytest.importorskip("torch.distributed")
-    arguments = ["--predictor", f"{zoo / 'honest.py'}:PackedDocuments", "--documents", str(many)]
+    arguments = ["--predictor", f"{zoo / 'honest.py'}:StartsAnew", "--documents", str(many)]
     alone = receipt_of(many.parent, arguments)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     together = receipt_of(many.parent, arguments, *launcher)

@@ -15,7 +15,7 @@ import pytest
 import pgolf_codec
 from pgolf_codec.errors import CorruptError, VerificationError
 from pgolf_codec.eval import bpb, decoder, verify
-from pgolf_codec.eval.receipt import CLAIMS, Receipt
+from pgolf_codec.eval.receipt import CLAIMS, Receipt, read_receipt
 
 TEXT = b"It was the best of times, it was the worst of times, it was the age of wisdom."
 
@@ -73,7 +73,7 @@ def test_receipt_of_a_text(stand_in_models: ModuleType, tmp_path: Path, as_path:
     assert receipt.model_fingerprint == hashlib.sha256(stand_in_models.SEED).hexdigest()
     assert receipt.versions["pgolf_codec"] == pgolf_codec.__version__
     assert {"format", "numerics", "python", "numpy", "numba", "platform"} <= {*receipt.versions}
-    assert Receipt.from_json(receipt.to_json()) == receipt
+    assert Receipt.from_json(receipt.to_json()) == receipt == read_receipt(receipt.to_json())
 
 
 def test_empty_text(stand_in_models: ModuleType) -> None:

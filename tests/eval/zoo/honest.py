@@ -23,6 +23,12 @@ class BackOff(Words):
         return np.array([len(TABLE[i]) for i in ids.tolist()])
 
 
+class StartsAnew(BackOff):
+    """The same for independent documents."""
+
+    independent_documents = True
+
+
 class BackOffScorer(Words):
     """The same counts over a whole sequence at once."""
 
