@@ -267,6 +267,27 @@ def gpu(results: dict[str, Any]) -> str:
     return body
 
 
+def portability(results: dict[str, Any]) -> str:
+    """Environments by the archives that they gave."""
+    names = [file["name"] for file in results["files"]]
+    rows = [
+        [
+            row["name"],
+            f"{row['python']} {row['machine']}" if row["python"] else "",
+            *(
+                f"`{row['archives'][name][:12]}`" if name in row["archives"] else ""
+                for name in names
+            ),
+            row["outcome"] + (f": {row['why']}" if row["why"] else ""),
+        ]
+        for row in results["environments"]
+    ]
+    sizes = ", ".join(f"`{file['name']}` {file['n_bytes']:,} bytes" for file in results["files"])
+    return f"{sizes}; SHA-256 of the archives, the first 12 digits.\n\n" + markdown(
+        ["environment", "Python", *names, "archives"], rows
+    )
+
+
 TABLES = (
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
@@ -275,6 +296,7 @@ TABLES = (
     Table("integers", "docs/NUMERICS.md", integers),
     Table("tokenizers", "docs/DATA.md", tokenizers),
     Table("gpu", "docs/GPU.md", gpu),
+    Table("portability", "docs/PORTABILITY.md", portability),
 )
 
 
