@@ -5,8 +5,8 @@ What they exchange is coded frames and names, so the backend is gloo, on GPUs to
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -16,9 +16,16 @@ T = TypeVar("T")
 
 
 class TorchRanks:
-    """Satisfies ``Ranks``; made by :func:`joined`."""
+    """Satisfies ``Ranks``.  Joins the others, as the environment of ``torchrun`` says.
+
+    The first one of a process joins and stays to the end: whoever leaves and joins again
+    meets the traces of the first time.
+    """
 
     def __init__(self) -> None:
+        if not dist.is_initialized():
+            dist.init_process_group("gloo")
+            atexit.register(dist.destroy_process_group)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def all_gather(self, mine: T) -> list[T]:
@@ -29,14 +36,5 @@ class TorchRanks:
 
 @contextlib.contextmanager
 def joined() -> Iterator[TorchRanks]:
-    """Join the others, as the environment of ``torchrun`` says."""
-    dist.init_process_group("gloo")
-    try:
-        yield TorchRanks()
-    finally:
-        dist.destroy_process_group()
-
-
-def local_rank() -> int:
-    """The number of this process on its machine: that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    """The ranks for a ``with`` block; they stay joined behind it."""
+    yield TorchRanks()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,25 +52,23 @@ def run_compress_all(options: argparse.Namespace) -> int:
     from pgolf_codec.codec.sharding import together
     from pgolf_codec.eval.bpb import Sizes
 
-    with _ranks() as ranks:
-        model = pgolf_codec.load_model(options.model)
-        coder = _coder(options, ranks)
-        jobs = together(ranks, lambda: _jobs(options) if ranks.rank == 0 else [])[0]
-        if ranks.rank:
-            jobs = [job._replace(target=None) for job in jobs]
-        for done in compress_files(
-            jobs,
-            model=model,
-            coder=coder,
-            threads=_threads(options, ranks),
-            streams=options.streams,
-            overwrite=options.force,
-        ):
-            if ranks.rank == 0:
-                sizes = dataclasses.asdict(Sizes.of(done.stats))
-                _tell(
-                    options, {"file": str(done.job.source), "output": str(done.job.target)} | sizes
-                )
+    ranks = _ranks()
+    model = pgolf_codec.load_model(options.model)
+    coder = _coder(options, ranks)
+    jobs = together(ranks, lambda: _jobs(options) if ranks.rank == 0 else [])[0]
+    if ranks.rank:
+        jobs = [job._replace(target=None) for job in jobs]
+    for done in compress_files(
+        jobs,
+        model=model,
+        coder=coder,
+        threads=_threads(options, ranks),
+        streams=options.streams,
+        overwrite=options.force,
+    ):
+        if ranks.rank == 0:
+            sizes = dataclasses.asdict(Sizes.of(done.stats))
+            _tell(options, {"file": str(done.job.source), "output": str(done.job.target)} | sizes)
     return OK
 
 
@@ -82,35 +78,32 @@ def run_verify_all(options: argparse.Namespace) -> int:
     from pgolf_codec.eval.batch import verify_files
     from pgolf_codec.models import load_model
 
-    with _ranks() as ranks:
-        receipts = verify_files(
-            together(ranks, lambda: [path for path, _ in _files(options)])[0],
-            model=load_model(options.model),
-            coder=_coder(options, ranks),
-            ranks=ranks,
-            device=_device(options, ranks),
-            threads=_threads(options, ranks),
-            streams=options.streams,
-        )
-        for receipt in receipts if ranks.rank == 0 else []:
-            _tell(options, dataclasses.asdict(receipt))
-            if not receipt.verified:
-                complain(f"{receipt.file}: does not hold: {receipt.why}")
+    ranks = _ranks()
+    receipts = verify_files(
+        together(ranks, lambda: [path for path, _ in _files(options)])[0],
+        model=load_model(options.model),
+        coder=_coder(options, ranks),
+        ranks=ranks,
+        device=_device(options, ranks),
+        threads=_threads(options, ranks),
+        streams=options.streams,
+    )
+    for receipt in receipts if ranks.rank == 0 else []:
+        _tell(options, dataclasses.asdict(receipt))
+        if not receipt.verified:
+            complain(f"{receipt.file}: does not hold: {receipt.why}")
     return OK if all(receipt.verified for receipt in receipts) else FAILED
 
 
-@contextlib.contextmanager
-def _ranks() -> Iterator[Ranks]:
+def _ranks() -> Ranks:
     """The processes of ``torchrun``; without it this one."""
     from pgolf_codec.codec.sharding import OneRank
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield OneRank()
-        return
-    from pgolf_codec.lm.ranks import joined
+        return OneRank()
+    from pgolf_codec.lm.ranks import TorchRanks
 
-    with joined() as ranks:
-        yield ranks
+    return TorchRanks()
 
 
 def _coder(options: argparse.Namespace, ranks: Ranks) -> FrameCoder:
