@@ -288,6 +288,43 @@ def portability(results: dict[str, Any]) -> str:
     )
 
 
+def weight_coders(results: dict[str, Any]) -> str:
+    """Bytes of each coder on each set, and what our own take of the others' bytes."""
+    body = ""
+    for name, found in results.items():
+        sums = {total["coder"]: total for total in found["totals"]}
+        bars = {"brotli": sums["brotli"]["coded_bytes"]} | found["others"]
+        head = ["coder", "bytes", "bits", "/ order 0", *(f"/ {bar}" for bar in bars)]
+        head += ["Mparam/s there", "back"]
+        rows = []
+        for coder, total in sums.items():
+            ratios = [f"{total['coded_bytes'] / size:.4f}" for size in bars.values()]
+            speeds = [f"{total[f'{way}_mparam_per_second']:.1f}" for way in ("encode", "decode")]
+            rows.append(
+                [
+                    f"`{coder}`",
+                    f"{total['coded_bytes']:,}",
+                    f"{total['bits_per_param']:.4f}",
+                    f"{total['ratio_to_entropy']:.4f}",
+                    *ratios,
+                    *speeds,
+                ]
+            )
+        for other, size in found["others"].items():
+            bits = 8 * size / found["n_params"]
+            shares = [f"{size / bar:.4f}" for bar in bars.values()]
+            entropy = sums["raw"]["entropy_bits_per_param"]
+            rows.append(
+                [other, f"{size:,}", f"{bits:.4f}", f"{bits / entropy:.4f}", *shares, "", ""]
+            )
+        true = found["true_entropy_bits"]
+        limit = f"; entropy given the true scales: {true:.4f} bits" if true else ""
+        size = f"{found['n_tensors']} tensors, {found['n_params']:,} parameters"
+        body += f"**{name}**: {size}{limit}.\n\n"
+        body += markdown(head, rows) + "\n"
+    return body + "Bytes of whole streams; one thread, processor time, a machine that others used.\n"
+
+
 TABLES = (
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
@@ -296,6 +333,7 @@ TABLES = (
     Table("integers", "docs/NUMERICS.md", integers),
     Table("tokenizers", "docs/DATA.md", tokenizers),
     Table("gpu", "docs/GPU.md", gpu),
+    Table("coders", "docs/WEIGHTS.md", weight_coders),
     Table("portability", "docs/PORTABILITY.md", portability),
 )
 
