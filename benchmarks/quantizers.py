@@ -154,9 +154,10 @@ def cases(moments: Mapping[str, Moments], balanced: Mapping[str, Moments]) -> li
     middle = COSTS[0]
     unpriced = Waterfilled(even, middle, 1, price_of_bits=0.0)
     out = [clipped("GPTQ int6", part, plain) for part in CLIPS]
-    out += [filled("trellis 32", cost, 32) for cost in COSTS]
-    out += [filled("waterfilled", cost) for cost in COSTS]
-    out += [filled("trellis 32, embedding columns", cost, 32, ("embedding",)) for cost in COSTS]
+    for cost in COSTS:
+        out.append(filled("trellis 32", cost, 32))
+        out.append(filled("waterfilled", cost))
+        out.append(filled("trellis 32, embedding columns", cost, 32, ("embedding",)))
     out += [filled("trellis 8", middle, 8), filled("trellis 256", middle, 256)]
     out += [
         Case("trellis 8, not balanced", middle, Waterfilled(plain, middle, 8), 8),
