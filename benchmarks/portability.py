@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,28 +124,27 @@ def _qemu(folder: Path) -> Environment:
 
 def main(arguments: list[str]) -> int:
     work, wanted = Path(arguments[0]).absolute(), arguments[1:]
-    known = list(environments(work))
-    if unknown := set(wanted) - {environment.name for environment in known}:
+    known = {environment.name: environment for environment in environments(work)}
+    if unknown := set(wanted) - set(known):
         raise SystemExit(f"portability: {', '.join(sorted(unknown))}: no environment's name")
     shutil.rmtree(work / "source", ignore_errors=True)  # one version, whoever edits meanwhile
     shutil.copytree(ROOT / "pgolf_codec", work / "source" / "pgolf_codec")
     texts = write_texts(work / "texts")
-    reference: dict[str, str] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for environment in known:
-        kept = rows.get(environment.name)
-        if reference and kept and wanted and environment.name not in wanted:
-            continue
-        asked = not wanted or environment.name in wanted or not reference
-        row = rows[environment.name] = run(environment, work, texts, asked)
-        if not reference and row["outcome"] == "ran":
-            reference = row["archives"]
-            rows = {**earlier_rows(reference), **rows}
-        if row["outcome"] == "ran":
-            row["outcome"] = judge(row["archives"], reference)
-        print(f"portability: {environment.name}: {row['outcome']} {row['why'] or ''}", flush=True)
-        ordered = [rows[name] for e in known if (name := e.name) in rows]
-        store(work, texts, reference, ordered)
+
+    first = next(environment for environment in known.values() if environment.lacks is None)
+    row = run(first, work, texts)
+    if row["outcome"] == "failed":
+        raise SystemExit(f"portability: {first.name}: {row['why']}")
+    reference = row["archives"]
+    rows = {name: blank(environment) for name, environment in known.items()}
+    rows |= earlier_rows(known, reference) | {first.name: row | {"outcome": "same"}}
+    for name in wanted or known:
+        if name != first.name:
+            row = rows[name] = run(known[name], work, texts)
+            if row["outcome"] == "ran":
+                row["outcome"] = judge(row["archives"], reference)
+        print(f"portability: {name}: {rows[name]['outcome']} {rows[name]['why'] or ''}", flush=True)
+        store(texts, reference, list(rows.values()))
     bad = [name for name, row in rows.items() if row["outcome"] in ("differs", "failed")]
     for name in bad:
         print(f"portability: {name}: {rows[name]['outcome']}", file=sys.stderr)
@@ -166,23 +165,26 @@ def write_texts(folder: Path) -> dict[str, bytes]:
     return texts
 
 
-def run(
-    environment: Environment, work: Path, texts: dict[str, bytes], asked: bool
-) -> dict[str, Any]:
-    """A row of the result; its outcome is ``ran``, ``failed`` or ``skipped``."""
-    row: dict[str, Any] = {
+def blank(environment: Environment) -> dict[str, Any]:
+    """The row of an environment that was not run."""
+    return {
         "name": environment.name,
         "threads": environment.threads,
         "device": environment.device,
-        "outcome": "skipped",
-        "why": environment.lacks if asked else "not asked for",
+        "outcome": "not run",
+        "why": None,
         "python": None,
         "machine": None,
         "seconds": None,
         "archives": {},
     }
-    if row["why"]:
-        return row
+
+
+def run(environment: Environment, work: Path, texts: dict[str, bytes]) -> dict[str, Any]:
+    """A row of the result; its outcome is ``ran``, ``failed`` or ``skipped``."""
+    row = blank(environment)
+    if environment.lacks is not None:
+        return row | {"outcome": "skipped", "why": environment.lacks}
     start = time.perf_counter()
     try:
         asked_for = "import platform as p; print(p.python_version(), p.machine())"
@@ -252,7 +254,7 @@ def judge(archives: dict[str, str], reference: dict[str, str]) -> str:
     )
 
 
-def earlier_rows(reference: dict[str, str]) -> dict[str, dict[str, Any]]:
+def earlier_rows(known: Collection[str], reference: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Of the stored result, if it is about the same archives."""
     if not RESULT.exists():
         return {}
@@ -260,19 +262,18 @@ def earlier_rows(reference: dict[str, str]) -> dict[str, dict[str, Any]]:
     archives = {row["name"]: row["archive_sha256"] for row in stored["files"]}
     if archives != reference:
         return {}
-    return {row["name"]: row for row in stored["environments"] if row["outcome"] == "same"}
+    rows = {row["name"]: row for row in stored["environments"]}
+    return {name: row for name, row in rows.items() if name in known and row["outcome"] == "same"}
 
 
-def store(
-    work: Path, texts: dict[str, bytes], reference: dict[str, str], rows: list[dict[str, Any]]
-) -> None:
+def store(texts: dict[str, bytes], reference: dict[str, str], rows: list[dict[str, Any]]) -> None:
     """Write what is known so far: a run may take an hour, and be ended."""
     files = [
         {
             "name": name,
             "n_bytes": len(text),
             "sha256": hashlib.sha256(text).hexdigest(),
-            "archive_sha256": reference.get(name),
+            "archive_sha256": reference[name],
         }
         for name, text in texts.items()
     ]
