@@ -8,10 +8,12 @@ A table stands between two marks, ``<!-- NAME: ... -->`` and ``<!-- end of NAME 
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +167,7 @@ def engine(results: dict[str, Any]) -> str:
 def speed(results: dict[str, Any]) -> str:
     """Whole processes: speed, memory, start."""
     rows = [
-        [name, f"{m['raw_bytes']:,}"]
+        [name, f"{m['raw_bytes']:,}", str(m["runs"])]
         + [
             f"{m[way][key]:.0f}"
             for way in ("compress", "decompress")
@@ -173,11 +175,19 @@ def speed(results: dict[str, Any]) -> str:
         ]
         for name, m in results["models"].items()
     ]
-    head = ["model", "bytes", "compress, kB/s", "memory, MB", "decompress, kB/s", "memory, MB"]
+    head = [
+        "model",
+        "bytes",
+        "runs",
+        "compress, kB/s",
+        "memory, MB",
+        "decompress, kB/s",
+        "memory, MB",
+    ]
     start = results["start"]
     return (
         f"`{results['text']}`, {results['threads']} threads, `{results['instruction_set']}`, "
-        f"whole processes, medians of {results['runs']} runs.\n\n{markdown(head, rows)}\n"
+        f"whole processes, medians of as many runs.\n\n{markdown(head, rows)}\n"
         f"Compressing 1,000 bytes takes {start['compress_1kb_seconds']:.2f} s in all, the very "
         f"first time {start['first_use_seconds']:.0f} s; `--help` {start['help_seconds']:.2f} s.\n"
     )
@@ -267,6 +277,75 @@ def gpu(results: dict[str, Any]) -> str:
     return body
 
 
+def trellis(results: dict[str, Any]) -> str:
+    """Gap to the rate-distortion bound, one row a number of states."""
+    rows = [
+        [
+            "uniform"
+            if not row["priced"]
+            else "1"
+            if row["n_states"] == 1
+            else f"{row['n_states']}",
+            f"{row['bits']:.3f}",
+            f"{row['gap_bits']:.3f}",
+            f"{row['search_ns']:.0f}",
+        ]
+        for row in results["rows"]
+    ]
+    return (
+        f"{results['n_weights']:,} independent normal weights, one tensor; bits are bytes of the "
+        "whole coded tensor.\n\n"
+        + markdown(["states", "bits a weight", "gap, bits", "search, ns a weight"], rows)
+    )
+
+
+def quantizers(results: dict[str, Any]) -> str:
+    """Bytes and loss of every quantizer and coder, and bytes at the baseline's loss."""
+    base = results["float_bpb"]
+    coders = sorted({name for row in results["rows"] for name in row["coded_bytes"]})
+    rows = [
+        [
+            f"{row['quantizer']}, {row['at']:g}",
+            f"{row['bpb'] - base:+.4f}",
+            *(f"{n:,}" if (n := row["coded_bytes"].get(name)) else "" for name in coders),
+        ]
+        for row in sorted(results["rows"], key=lambda row: (row["quantizer"], row["at"]))
+    ]
+    baseline = next(r for r in results["rows"] if (r["quantizer"], r["at"]) == ("GPTQ int6", 1.0))
+    n_baseline = baseline["coded_bytes"]["brotli"]
+    equal = []
+    for name in dict.fromkeys(row["quantizer"] for row in results["rows"]):
+        for coder in coders:
+            n_bytes = bytes_at(results, name, coder, baseline["bpb"] - base)
+            if n_bytes is not None:
+                change = f"{100 * (n_bytes / n_baseline - 1):+.1f}%"
+                equal.append((n_bytes, [name, coder, f"{n_bytes:,.0f}", change]))
+    return (
+        f"{results['n_weights']:,} weights; float model {base:.4f} bpb on "
+        f"{results['held_out_tokens']:,} held-out tokens; loss is what quantizing adds.\n\n"
+        + markdown(["quantizer, knob", "loss, bpb", *coders], rows)
+        + f"\nAt the loss of GPTQ int6 ({baseline['bpb'] - base:+.4f} bpb), between two measured "
+        "points (bytes over the logarithm of the loss):\n\n"
+        + markdown(
+            ["quantizer", "coder", "bytes", "against GPTQ int6 + brotli"],
+            [row for _, row in sorted(equal)],
+        )
+    )
+
+
+def bytes_at(results: dict[str, Any], name: str, coder: str, loss: float) -> float | None:
+    """Bytes of a quantizer at a loss in bpb, if that lies between two of its points."""
+    points = sorted(
+        (math.log(row["bpb"] - results["float_bpb"]), row["coded_bytes"][coder])
+        for row in results["rows"]
+        if row["quantizer"] == name and coder in row["coded_bytes"]
+    )
+    for (a, bytes_a), (b, bytes_b) in pairwise(points):
+        if a <= math.log(loss) <= b:
+            return float(bytes_a + (bytes_b - bytes_a) * (math.log(loss) - a) / (b - a))
+    return None
+
+
 def portability(results: dict[str, Any]) -> str:
     """Environments by the archives that they gave."""
     names = [file["name"] for file in results["files"]]
@@ -334,6 +413,8 @@ TABLES = (
     Table("tokenizers", "docs/DATA.md", tokenizers),
     Table("gpu", "docs/GPU.md", gpu),
     Table("coders", "docs/WEIGHTS.md", weight_coders),
+    Table("trellis", "docs/QUANTIZERS.md", trellis),
+    Table("quantizers", "docs/QUANTIZERS.md", quantizers),
     Table("portability", "docs/PORTABILITY.md", portability),
 )
 

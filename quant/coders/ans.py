@@ -249,4 +249,4 @@ def _decode(
             a, b = b, a
     if symbols.size & 1:
         a, b = b, a
-    return read == n_words and a == _LOW_BOUND and b == _LOW_BOUND
+    return bool(read == n_words and a == _LOW_BOUND and b == _LOW_BOUND)
