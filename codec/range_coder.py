@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import Kernel
+from pgolf_codec.codec.compiled import Kernel, flat
 from pgolf_codec.errors import CorruptError
 
 _encode_stream = Kernel("pgolf_codec.codec.coding_kernels", "encode_stream")
@@ -84,6 +84,7 @@ class Decoder:
             point=np.array([int.from_bytes(s[:8].ljust(8, b"\0")) for s in heads], np.uint64),
             symbols=np.zeros(n, np.int32),
         )
+        self._flat_state = flat(self.state)
 
     def step(self, weights: NDArray[np.uint32]) -> NDArray[np.int32]:
         """The next symbol of every stream (n,), given the weights (n, V) of each.
@@ -92,7 +93,7 @@ class Decoder:
         next call.  Raises :class:`CorruptError` on a state that no encoder leaves and
         when a stream is read past its end.
         """
-        self.check(bool(_decode_symbols(self.state, weights)))
+        self.check(bool(_decode_symbols(self._flat_state, weights)))
         return self.state.symbols
 
     def check(self, sound: bool) -> None:
