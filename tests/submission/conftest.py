@@ -66,7 +66,7 @@ class Golf:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=400,
             check=False,
         )
 

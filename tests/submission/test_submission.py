@@ -184,6 +184,7 @@ def test_a_record_is_better_than_the_standing_score(tmp_path: Path) -> None:
         make_submission(ours, PROGRAM, hardware, compare_logs(logs, logs))
 
 
+@pytest.mark.timeout(900)
 def test_the_verb_with_real_runs(
     golf: Golf, two_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,7 +196,7 @@ def test_the_verb_with_real_runs(
     largest = max((run / "model.pglm").stat().st_size for run in two_runs)
     assert values["bytes_total"] == program.stat().st_size + largest
     assert values["seeds"] == [1, 2]
-    assert values["significance"]["significant"] is True
+    assert values["significance"]["standing_mean"] == 99
     assert values["pytorch_version"]
     assert (tmp_path / "out" / "train_gpt.py").read_bytes() == program.read_bytes()
     record_folder = str(tmp_path / "record")
