@@ -54,5 +54,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), with the tools and torch for the tests ..." >&2
-	@$(PIP) $(PIP_ARGS) --editable '.[dev,train]'
+	@$(PIP) $(PIP_ARGS) --editable '.[dev,train,data]'
 	@touch $@ $(VENV)/.demo
