@@ -15,9 +15,19 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch", "brotli"}
 TORCH_MAY_BE_IN = {
     "eval/torch_model.py",
-    "lm/calibration.py", "lm/dequantize.py", "lm/export.py", "lm/golf.py", "lm/model.py", "lm/optim.py", "lm/ranks.py",
-    "lm/torch_device.py", "lm/torch_engine.py", "lm/torch_ops.py", "lm/train.py",
-    "lm/triton_ops.py", "quant/checkpoints.py",
+    "lm/calibration.py",
+    "lm/dequantize.py",
+    "lm/export.py",
+    "lm/golf.py",
+    "lm/model.py",
+    "lm/optim.py",
+    "lm/ranks.py",
+    "lm/torch_device.py",
+    "lm/torch_engine.py",
+    "lm/torch_ops.py",
+    "lm/train.py",
+    "lm/triton_ops.py",
+    "quant/checkpoints.py",
 }  # fmt: skip
 
 
