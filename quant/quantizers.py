@@ -19,6 +19,7 @@ from pgolf_codec.quant.waterfilling import (
     LEAST_ROW,
     LEAST_ROW_OF_SYMBOLS,
     MAX_WEIGHT,
+    MOST_STEP,
     Scales,
     Steps,
     waterfill,
@@ -107,7 +108,8 @@ class Waterfilled:
         curvature = self.curvatures[name]
         squared_error = trellis.SQUARED_ERROR if self.n_states > 1 else 1 / 3
         least = LEAST_ROW_OF_SYMBOLS if name == "embedding" else LEAST_ROW
-        steps = waterfill(weights, curvature, self.cost, squared_error, scales, least)
+        most = MOST_STEP if self.n_states > 1 else MOST_STEP / 2  # doubled below
+        steps = waterfill(weights, curvature, self.cost, squared_error, scales, least, most)
         rounder = self._rounder(weights / steps.matrix)
         x = gptq(weights, curvature, steps.matrix, rounder).astype(np.int32)
         if self.n_states > 1:

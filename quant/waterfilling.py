@@ -41,6 +41,10 @@ matter more than the mean over all contexts says.
 """
 
 
+MOST_STEP = 0.24
+"""Largest scale of a row: the engine's multipliers hold less than 1/4 (docs/NUMERICS.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """float16 scales; weight (r, c) has the step rows[r] * columns[c]."""
@@ -66,10 +70,12 @@ def waterfill(
     squared_error: float,
     scales: Scales,
     least_row: float = LEAST_ROW,
+    most: float = MOST_STEP,
 ) -> Steps:
     """Steps at which a weight costs about ``cost`` nats a token.
 
-    ``squared_error`` is the mean squared error of the quantizer, in steps squared.
+    ``squared_error`` is the mean squared error of the quantizer, in steps squared;
+    ``most`` limits the scales of rows.
     """
     of_rows, of_columns = curvature.row_weights, curvature.column_weights
     square = 2 * cost / squared_error  # of a step, where both weights are 1
@@ -82,18 +88,18 @@ def waterfill(
     of_rows = np.maximum(of_rows, least)
     if scales == "rows":
         steps = np.sqrt(square / (of_rows * of_columns.mean()))
-        return Steps(_float16(_roomy(steps, weights)), None)
+        return Steps(_float16(_roomy(steps, weights, most)), None)
     columns = _float16(np.exp(np.log(of_columns).mean() / 2) / np.sqrt(of_columns))
     typical = np.exp(-np.log(of_columns).mean())
     steps = np.sqrt(square / of_rows * typical)
-    return Steps(_float16(_roomy(steps, weights / columns.astype(np.float64))), columns)
+    return Steps(_float16(_roomy(steps, weights / columns.astype(np.float64), most)), columns)
 
 
-def _roomy(steps: Floats, rows: Floats) -> Floats:
+def _roomy(steps: Floats, rows: Floats, most: float = np.inf) -> Floats:
     """Steps (n,) at which no weight of rows (n, m) is beyond int8, nor all of them below one."""
     largest = np.abs(rows).max(axis=1)
-    least, most = largest / (ROOM * MAX_WEIGHT), np.where(largest > 0, largest, np.inf)
-    return np.asarray(np.clip(steps, least, most))
+    few = np.minimum(np.where(largest > 0, largest, np.inf), most)
+    return np.asarray(np.maximum(np.minimum(steps, few), largest / (ROOM * MAX_WEIGHT)))
 
 
 def _float16(steps: Floats) -> NDArray[np.float16]:

@@ -19,4 +19,4 @@ def problem() -> Problem:
     inputs = rng.standard_normal((4096, 8)) @ rng.standard_normal((8, 64))
     inputs = (inputs + rng.standard_normal((4096, 64))) * sizes
     outputs = np.exp2(rng.uniform(-3, 3, 96)) * 1e-4
-    return rng.standard_normal((96, 64)), Moments(inputs.T @ inputs / 4096, outputs)
+    return 0.1 * rng.standard_normal((96, 64)), Moments(inputs.T @ inputs / 4096, outputs)

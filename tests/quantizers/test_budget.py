@@ -82,7 +82,7 @@ def test_a_real_matrix_lands(problem: tuple[np.ndarray, Moments]) -> None:
     known = curvatures({"m": moments})
 
     def weigh(octaves: float) -> int:
-        found = Waterfilled(known, 1e-6 * 4**octaves, 8)("m", w, "rows")
+        found = Waterfilled(known, 1e-8 * 4**octaves, 8)("m", w, "rows")
         return len(encode(found.values.astype(np.int8), 8)) + 2 * len(w)
 
     found = fit(weigh, 2000, bytes_per_octave=w.size / 8, within=0.01)

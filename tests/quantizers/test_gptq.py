@@ -31,7 +31,7 @@ def test_cost_of_errors_is_the_loss(problem: Problem) -> None:
     """Sum of each column's error, weighed as GPTQ weighs it, is the error's whole cost."""
     w, moments = problem
     curvature = Curvature.of(moments, damping=0.0)
-    steps = np.full((96, 1), 0.5)
+    steps = np.full((96, 1), 0.05)
     told = 0.0
 
     def rounder(column: int, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -47,9 +47,9 @@ def test_cost_of_errors_is_the_loss(problem: Problem) -> None:
 def test_blocks_do_not_show(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     w, moments = problem
     curvature = Curvature.of(moments)
-    whole = gptq(w, curvature, np.full((96, 1), 0.5), nearest(127))
+    whole = gptq(w, curvature, np.full((96, 1), 0.05), nearest(127))
     monkeypatch.setattr("pgolf_codec.quant.gptq.BLOCK", 7)
-    assert np.array_equal(whole, gptq(w, curvature, np.full((96, 1), 0.5), nearest(127)))
+    assert np.array_equal(whole, gptq(w, curvature, np.full((96, 1), 0.05), nearest(127)))
 
 
 def test_repairs_pay(problem: Problem) -> None:
@@ -85,21 +85,21 @@ def test_nearest_is_what_export_always_did(problem: Problem) -> None:
 def test_steps_fall_with_weight(problem: Problem) -> None:
     w, moments = problem
     curvature = Curvature.of(moments)
-    steps = waterfill(w, curvature, 1e-6, 1 / 12, "both").matrix
+    steps = waterfill(w, curvature, 1e-8, 1 / 12, "both").matrix
     cost = curvature.row_weights[:, None] * curvature.column_weights * steps**2 / 24
     free = curvature.row_weights > 0.1 * curvature.row_weights.mean()
     assert 60 < free.sum() < 96
-    assert cost[free] == pytest.approx(np.full(cost[free].shape, 1e-6), rel=0.01)  # float16
-    assert (cost[~free] < 1e-6).all()
+    assert cost[free] == pytest.approx(np.full(cost[free].shape, 1e-8), rel=0.01)  # float16
+    assert (cost[~free] < 1e-8).all()
 
 
 @pytest.mark.parametrize("scales", ["rows", "columns", "both"])
 @pytest.mark.parametrize("n_states", [1, 8])
 def test_cost_is_what_was_asked_for(problem: Problem, scales: str, n_states: int) -> None:
     w, moments = problem
-    found = Waterfilled(curvatures({"m": moments}), 1e-6, n_states)("m", w, scales)
+    found = Waterfilled(curvatures({"m": moments}), 1e-8, n_states)("m", w, scales)
     # The trellis spares heavy rows where one step has to do for all rows of a column.
-    assert 0.6e-6 < moments.loss(w - found.floats()) / w.size < 1.25e-6
+    assert 0.6e-8 < moments.loss(w - found.floats()) / w.size < 1.25e-8
     assert (found.row_scales is None) == (scales == "columns")
     assert (found.column_scales is None) == (scales == "rows")
 
@@ -113,8 +113,8 @@ def test_bits_can_be_priced(problem: Problem) -> None:
     """λ takes bits at the slope of the rate-distortion curve."""
     w, moments = problem
     c = curvatures({"m": moments})
-    plain = Waterfilled(c, 1e-6, 1, price_of_bits=0.0)("m", w, "rows")
-    priced = Waterfilled(c, 1e-6, 1, price_of_bits=1.0)("m", w, "rows")
+    plain = Waterfilled(c, 1e-8, 1, price_of_bits=0.0)("m", w, "rows")
+    priced = Waterfilled(c, 1e-8, 1, price_of_bits=1.0)("m", w, "rows")
     assert order0_bytes(priced) < order0_bytes(plain)
     assert moments.loss(w - plain.floats()) < moments.loss(w - priced.floats())
 
