@@ -307,6 +307,7 @@ def quantizers(results: dict[str, Any]) -> str:
         [
             f"{row['quantizer']}, {row['at']:g}",
             f"{row['bpb'] - base:+.4f}",
+            f"{row['integer_bpb'] - base:+.4f}" if "integer_bpb" in row else "",
             *(f"{n:,}" if (n := row["coded_bytes"].get(name)) else "" for name in coders),
         ]
         for row in sorted(results["rows"], key=lambda row: (row["quantizer"], row["at"]))
@@ -323,7 +324,7 @@ def quantizers(results: dict[str, Any]) -> str:
     return (
         f"{results['n_weights']:,} weights; float model {base:.4f} bpb on "
         f"{results['held_out_tokens']:,} held-out tokens; loss is what quantizing adds.\n\n"
-        + markdown(["quantizer, knob", "loss, bpb", *coders], rows)
+        + markdown(["quantizer, knob", "loss, bpb", "by the integer engine", *coders], rows)
         + f"\nAt the loss of GPTQ int6 ({baseline['bpb'] - base:+.4f} bpb), between two measured "
         "points (bytes over the logarithm of the loss):\n\n"
         + markdown(
