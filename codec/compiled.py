@@ -11,13 +11,13 @@ travel as one block of 64-bit words, in the layout that numba gives their values
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +30,7 @@ import numpy as np
 from pgolf_codec import notices
 from pgolf_codec.codec.machine import instruction_set, target
 from pgolf_codec.errors import PgolfError
+from pgolf_codec.files import replacing
 
 SOURCES = (
     "codec/coding_kernels.py",
@@ -252,9 +253,5 @@ def _read(path: Path) -> _Code | None:
 
 def _write(path: Path, made: _Code) -> None:
     body = made.symbol.encode() + b"\n" + made.data
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(body + hashlib.sha256(body).digest())
-        os.replace(file.name, path)
-    except OSError:
-        return
+    with contextlib.suppress(OSError), replacing(path, overwrite=True) as file:
+        file.write(body + hashlib.sha256(body).digest())
