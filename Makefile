@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # More for pip and for pytest, such as PYTEST_ARGS='-k cli'.
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench coverage clean
@@ -18,8 +19,8 @@ help: ## show this list
 demo: $(VENV)/.demo ## compress a real text, decompress it elsewhere, compare; no network once installed
 	@$(BIN)/pgolf-codec demo
 
-test: lint ## lint, then all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: lint ## lint, then all tests, as many at a time as there are cores (WORKERS=0: one)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet .
