@@ -42,8 +42,8 @@ SOURCES = (
     "lm/kernels.py",
     "lm/layout.py",
     "lm/products.py",
-    "lm/tables.py",
     "lm/tiles.py",
+    "lm/vectors.py",
     "quant/ans_kernel.py",
 )
 """All files that machine code is made from."""

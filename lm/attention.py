@@ -10,9 +10,27 @@ from __future__ import annotations
 import numpy as np
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, exponentials, normalize, scaled
-from pgolf_codec.lm.layout import COLUMNS, I16, I32, POSITIONS, Heads, Room, Strips
-from pgolf_codec.lm.products import product
+from pgolf_codec.lm import layout
+from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, clamp, normalize, scaled
+from pgolf_codec.lm.layout import (
+    COLUMNS,
+    I8,
+    I16,
+    I32,
+    POSITIONS,
+    QUADS,
+    SLOTS,
+    TILE,
+    TILE_BYTES,
+    Heads,
+    Room,
+    Strips,
+)
+from pgolf_codec.lm.products import times_keys, times_values
+from pgolf_codec.lm.tiles import address, put32
+from pgolf_codec.lm.vectors import powers, round_scores
+
+key_block_bytes, padded = jit(layout.key_block_bytes), jit(layout.padded)
 
 
 @jit
@@ -40,22 +58,36 @@ def _rotated(acc: I32, m: I32, cos: I32, sin: I32, tmp: I32, out: I16) -> None:
 
 
 @jit
-def _store_key(strip: I16, start: int, slot: int, key: I16) -> None:
-    at = start + (slot >> 5) * (32 * key.size) + (slot & 31) * 2
-    for c in range(0, key.size, 2):
-        strip[at] = key[c]
-        strip[at + 1] = key[c + 1]
-        at += 64
+def _store_key(strip: I8, start: int, slot: int, key: I16) -> None:
+    """Round a key to 4 fraction bits and put it into its slot."""
+    block, column = start + (slot >> 5) * key_block_bytes(key.size), slot & 31
+    if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
+        total, at = 0, block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
+        for c in range(key.size):
+            k = np.int8(clamp((np.int32(key[c]) + 16) >> 5, 127))
+            strip[at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 3)] = k
+            total += k
+        put32(strip, block + 4 * column, -128 * total)
+    else:  # (pair, column, position of 2)
+        at = block + column * 2
+        for c in range(key.size):
+            k = np.int8(clamp((np.int32(key[c]) + 16) >> 5, 127))
+            strip[at + (c >> 1) * 2 * COLUMNS + (c & 1)] = k
 
 
 @jit
-def _store_value(
-    strip: I16, start: int, slots: int, slot: int, acc: I32, m: I32, limit: int
-) -> None:
-    start += (slot >> 1) * 64 + (slot & 1)
-    for c in range(acc.size):
-        v = min(max(scaled(acc[c], m[c]), -limit), limit)
-        strip[start + (c >> 5) * (32 * slots) + (c & 31) * 2] = np.int16(v)
+def _store_value(strip: I8, start: int, slots: int, slot: int, acc: I32, m: I32) -> None:
+    block = COLUMNS * slots
+    if QUADS:
+        start += (slot >> 6) * 2 * TILE + ((slot & 63) >> 2) * TILE_BYTES + (slot & 3)
+        for c in range(acc.size):
+            v = np.int8(clamp(scaled(acc[c], m[c]), 127))
+            strip[start + (c >> 5) * block + ((c & 31) >> 4) * TILE + (c & 15) * 4] = v
+    else:
+        start += (slot >> 1) * 2 * COLUMNS + (slot & 1)
+        for c in range(acc.size):
+            v = np.int8(clamp(scaled(acc[c], m[c]), 127))
+            strip[start + (c >> 5) * block + (c & 31) * 2] = v
 
 
 @jit
@@ -64,19 +96,21 @@ def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> Non
     slots, origin = h.slots[layer], s.origin[lane, layer]
     if position + POSITIONS <= origin + slots:
         return
-    start = max(0, position - h.windows[layer] + 1) // COLUMNS * COLUMNS
-    by, used = start - origin, (position - start + COLUMNS - 1) // COLUMNS * COLUMNS
+    start = max(0, position - h.windows[layer] + 1) // SLOTS * SLOTS
+    by, used = start - origin, (position - start + SLOTS - 1) // SLOTS * SLOTS
     s.origin[lane, layer] = start
-    padded = s.values.shape[2] // (s.keys.shape[2] // h.d_head)
+    block, width = key_block_bytes(h.d_head), padded(h.d_head)
+    first = h.first_slot[layer]
     for g in range(h.n_kv_heads):
-        _shift(s.keys[lane, g], h.first_slot[layer] * h.d_head, used * h.d_head, by * h.d_head)
-        for block in range(padded // COLUMNS):
-            at = h.first_slot[layer] * padded + block * COLUMNS * slots
-            _shift(s.values[lane, g], at, used * COLUMNS, by * COLUMNS)
+        keys, values = s.keys[lane, g], s.values[lane, g]
+        at = first // COLUMNS * block
+        _shift(keys, at, used // COLUMNS * block, by // COLUMNS * block)
+        for c in range(0, width, COLUMNS):
+            _shift(values, first * width + c * slots, used * COLUMNS, by * COLUMNS)
 
 
 @jit
-def _shift(strip: I16, at: int, size: int, by: int) -> None:
+def _shift(strip: I8, at: int, size: int, by: int) -> None:
     """strip[at:][:size] = strip[at + by:][:size], in parts that don't overlap."""
     for first in range(at, at + size, by):
         last = min(first + by, at + size)
@@ -86,30 +120,25 @@ def _shift(strip: I16, at: int, size: int, by: int) -> None:
 
 
 @jit
-def _softmax(z: I32, low: int, high: int, gain: int, out: I16) -> int:
-    """``out`` proportional to exp of the scores z, sum about 2**15, returned.
+def _softmax(z: I32, low: int, high: int, shift: int, out: I16) -> int:
+    """``out`` (slots) about proportional to exp of the products z; returns its sum.
 
-    Only z[low:high] count, the others' shares are 0.  Whole blocks of slots are computed,
-    so that no loop has a remainder.
+    Only z[low:high] count, the others' weights are 0.
     """
-    narrow, nothing = np.int32(gain), np.int32(-(1 << 31))
-    for j in range(z.size):
-        z[j] = np.int32((np.int64(z[j]) * np.int64(narrow) + (1 << 27)) >> 28)
-    for j in range(low):
+    first, last = low & -16, (high + 15) & -16
+    for j in range(first):
+        out[j] = 0
+    for j in range(last, out.size):
+        out[j] = 0
+    nothing = np.int32(-(1 << 31))
+    for j in range(first, low):
         z[j] = nothing
-    for j in range(high, z.size):
+    for j in range(high, last):
         z[j] = nothing
-    best = nothing
-    for j in range(z.size):
-        best = max(best, z[j])
-    # One weight is 2**16, so that unit < 2**15 and w * unit < 2**31.
-    unit = np.int32((np.int64(32767) << 16) // exponentials(z, best, 14))
-    total = np.int32(0)
-    for j in range(z.size):
-        share = np.int32(np.uint32(z[j] * unit + 32768) >> np.uint32(16))
-        out[j] = np.int16(share)
-        total = np.int32(total + share)
-    return int(total)
+    chunks = (last - first) >> 4
+    best = round_scores(address(z, first), chunks)
+    weights = address(out, first)
+    return int(powers(address(z, first), chunks, best, np.int32(shift), weights))
 
 
 @jit
@@ -135,41 +164,48 @@ def _attend_group(
 ) -> None:  # fmt: skip
     kd, share, m = h.d_head, h.n_heads // h.n_kv_heads, h.qkv_m[layer]
     slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
-    padded = b.sums.shape[1]
+    width, block = padded(kd), key_block_bytes(kd)
     keys, values = s.keys[lane, g], s.values[lane, g]
-    key_start, value_start = h.first_slot[layer] * kd, h.first_slot[layer] * padded
+    key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
     q_at, k_at = g * share * kd, (h.n_heads + g) * kd
     v_at = (h.n_heads + h.n_kv_heads + g) * kd
     for j in range(count):
         row, cos, sin = acc[first + j], b.cos[first + j], b.sin[first + j]
         for i in range(share):
-            at = q_at + i * kd
-            _rotated(row[at : at + kd], m[at : at + kd], cos, sin, b.head, b.q[j * share + i])
+            at, q = q_at + i * kd, b.q[j * share + i]
+            _rotated(row[at : at + kd], m[at : at + kd], cos, sin, b.head, q)
+            gain = np.int64(h.gain[layer, g * share + i])
+            for c in range(kd):
+                q[c] = np.int16(clamp((np.int64(q[c]) * gain + (1 << 16)) >> 17, 32767))
         _rotated(row[k_at : k_at + kd], m[k_at : k_at + kd], cos, sin, b.head, b.key)
         slot = position + j - origin
         _store_key(keys, key_start, slot, b.key)
-        value, value_m = row[v_at : v_at + kd], m[v_at : v_at + kd]
-        _store_value(values, value_start, slots, slot, value, value_m, h.value_limit)
-    start = max(0, position - window + 1) // COLUMNS * COLUMNS  # of a block of slots
-    used = position + count - start
-    rows, blocks = count * share, (used + COLUMNS - 1) // COLUMNS
-    key_start += (start - origin) * kd
-    product(b.q, rows, keys, key_start, COLUMNS * kd, kd // 2, blocks, b.scores)
+        _store_value(
+            values, value_start, slots, slot, row[v_at : v_at + kd], m[v_at : v_at + kd]
+        )
+    seen = max(0, position - window + 1)
+    start = seen // SLOTS * SLOTS
+    column = (seen - start) // COLUMNS * COLUMNS
+    used, rows = position + count - start, count * share
+    times_keys(
+        b.q, rows, keys, key_start + (start + column - origin) // COLUMNS * block, block,
+        (used - column + COLUMNS - 1) // COLUMNS, b.scratch, b.scores, column,
+    )  # fmt: skip
+    used = (used + SLOTS - 1) // SLOTS * SLOTS
     for j in range(count):
         low, high = max(0, position + j - window + 1) - start, position + j + 1 - start
         for i in range(share):
             r = j * share + i
-            z, out = b.scores[r, : blocks * COLUMNS], b.shares[r, : blocks * COLUMNS]
-            b.totals[r] = _softmax(z, low, high, h.gain[layer, g * share + i], out)
-    value_start += (start - origin) * COLUMNS
-    product(
-        b.shares, rows, values, value_start, COLUMNS * slots, (used + 1) // 2, padded // COLUMNS,
-        b.sums,
+            shares = b.shares[r, :used]
+            b.totals[r] = _softmax(b.scores[r], low, high, h.weight_shift[layer], shares)
+    times_values(
+        b.shares, rows, used, values, value_start + (start - origin) * COLUMNS, COLUMNS * slots,
+        width // COLUMNS, b.scratch, b.sums,
     )  # fmt: skip
     for j in range(count):
         for i in range(share):
             r, at = j * share + i, q_at + i * kd
-            inverse = np.int32((np.int64(1) << 32) // b.totals[r])
+            inverse = np.int32((np.int64(1) << (32 + h.output_bits)) // b.totals[r])
             sums, out = b.sums[r], b.attended[first + j, at : at + kd]
             for c in range(kd):
                 out[c] = np.int16(scaled(sums[c], inverse))

@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.tables import exp2_table
 
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 RESIDUAL_LIMIT = (1 << 21) - 1
-
-# Module constants are read-only memory to the compiler, which may then gather from
-# them in vector loops.
-EXP2 = exp2_table()
+SCORE_SHIFT = 6
+"""From products of queries and keys to exponents."""
+EXP2_SLOPE, EXP2_CURVE = 44014, 11246
+"""2**16 * 2**-x is nearly 2**16 - x (slope - x curve), 0 <= x < 1; exactly where x is 0, and 1."""
 
 
 @jit
@@ -35,6 +34,15 @@ def clamp(v: int, limit: int) -> int:
 def scaled(acc: int, m: int) -> int:
     """acc * m / 2**32, rounded half up."""
     return int((np.int64(acc) * np.int64(m) + (1 << 31)) >> 32)
+
+
+@jit
+def power(below: np.uint32) -> np.uint32:
+    """2**24 * 2**(-below / 1024), about; 0 if that is less than 1."""
+    f = np.uint32(below & np.uint32(1023))
+    slope = np.uint32(EXP2_SLOPE) - np.uint32(np.uint32(f * np.uint32(EXP2_CURVE)) >> np.uint32(10))
+    e = np.uint32(1 << 16) - np.uint32(np.uint32(f * slope) >> np.uint32(10))
+    return np.uint32(np.uint32(e << np.uint32(8)) >> min(below >> np.uint32(10), np.uint32(31)))
 
 
 @jit
@@ -65,19 +73,3 @@ def normalize(x: I32, out: I16) -> None:
         for i in range(x.size):
             v = (np.int64(x[i]) * inverse + (1 << 26)) >> 27
             out[i] = clamp(v, 32767)
-
-
-@jit
-def exponentials(z: I32, best: int, shift: int) -> int:
-    """Replace z by 2**(30 - shift) * 2**((z - best) / 1024), rounded down; return the sum.
-
-    ``best`` is the largest z; what lies 2**15 below it becomes 0.  The sum must fit 31 bits.
-    """
-    total = np.int32(0)
-    for i in range(z.size):
-        below = np.uint32(best - z[i])
-        by = min(np.uint32(np.uint32(shift) + (below >> np.uint32(10))), np.uint32(31))
-        w = np.int32(EXP2[below & np.uint32(1023)] >> np.int32(by))
-        z[i] = w
-        total = np.int32(total + w)
-    return int(total)

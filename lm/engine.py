@@ -23,13 +23,20 @@ from pgolf_codec.lm.layout import (
     Room,
     State,
     Strips,
+    key_block_bytes,
     pack,
     padded,
     scratch_bytes,
     strip_slots,
 )
 from pgolf_codec.lm.tables import cosine_table
-from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+from pgolf_codec.lm.weights import (
+    IntegerWeights,
+    activation_limit,
+    attention_output_bits,
+    attention_weight_bits,
+    multipliers,
+)
 
 ROWS = 128
 """Rows that a block of known symbols is cut into; no effect on results."""
@@ -146,6 +153,7 @@ def make_params(w: IntegerWeights) -> Params:
 
     qkv_m, wo_m, up_m, down_m, mix_m, gain = [], [], [], [], [], []
     kv = c.n_kv_heads * c.d_head
+    output_bits = attention_output_bits(c)
     for i in range(c.n_layers):
         value, up = int(t["value_frac"][i]), int(t["up_frac"][i])
         hidden = 2 * up - int(t["square_shift"][i])
@@ -154,7 +162,7 @@ def make_params(w: IntegerWeights) -> Params:
         first = c.n_heads * c.d_head + kv
         qkv[first : first + kv] = matrix_m(f"{name}.qkv", norm, value)[first : first + kv]
         qkv_m.append(qkv)
-        wo_m.append(matrix_m(f"{name}.wo", value, residual))
+        wo_m.append(matrix_m(f"{name}.wo", value + output_bits, residual))
         up_m.append(matrix_m(f"{name}.up", norm, up))
         down_m.append(matrix_m(f"{name}.down", hidden, residual))
         mix_m.append(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
@@ -166,8 +174,9 @@ def make_params(w: IntegerWeights) -> Params:
             n_heads=c.n_heads,
             n_kv_heads=c.n_kv_heads,
             d_head=c.d_head,
-            value_limit=activation_limit(c.n_heads * c.d_head),
+            output_bits=output_bits,
             gain=np.stack(gain),
+            weight_shift=np.array([16 - attention_weight_bits(w) for w in c.windows], np.int64),
             qkv_m=np.stack(qkv_m),
             windows=np.array(c.windows, np.int64),
             slots=np.array(slots, np.int64),
@@ -180,7 +189,7 @@ def make_params(w: IntegerWeights) -> Params:
         residual_frac=residual,
         embedding=t["embedding.q"],
         head=pack(t["embedding.q"]),
-        head_m=matrix_m("embedding", norm, layout.LOGIT_FRAC),
+        head_m=(t["embedding.s"].astype(np.float64) * 2.0**-norm / c.softcap).astype(np.float32),
         smear_m=multipliers(t["smear"], norm, residual, VECTOR_BITS),
         bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
         bigram_m=multipliers(t["bigram.s"], 0, norm, VECTOR_BITS + 4)
@@ -197,20 +206,20 @@ def make_params(w: IntegerWeights) -> Params:
         down=per_layer("down"),
         down_m=np.stack(down_m),
         square_shift=t["square_shift"].astype(np.int64),
-        cap=np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32),
+        cap=np.array([1024 * LOG2_E * c.softcap], np.float32),
     )
 
 
 def make_state(c: ModelConfig, n_streams: int) -> State:
     """Of streams that have seen nothing."""
-    slots = sum(strip_slots(window) for window in c.windows)
+    slots, block = sum(map(strip_slots, c.windows)), key_block_bytes(c.d_head)
     return State(
         position=np.zeros(n_streams, np.int64),
         last_id=np.zeros(n_streams, np.int32),
         last_embedding=np.zeros((n_streams, c.d_model), np.int16),
         strips=Strips(
-            keys=np.zeros((n_streams, c.n_kv_heads, slots * c.d_head), np.int16),
-            values=np.zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int16),
+            keys=np.zeros((n_streams, c.n_kv_heads, slots // 32 * block), np.int8),
+            values=np.zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int8),
             origin=np.zeros((n_streams, c.n_layers), np.int64),
         ),
     )
@@ -231,6 +240,7 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
             shares=np.empty((seen, longest), np.int16),
             sums=np.empty((seen, padded(c.d_head)), np.int32),
             totals=np.empty(seen, np.int64),
+            scratch=np.empty(scratch_bytes(seen, max(longest, c.d_head)), np.int8),
             attended=np.empty((rows, q), np.int16),
         ),
         x0=np.empty((rows, c.d_model), np.int32),

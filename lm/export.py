@@ -160,14 +160,13 @@ def quantize(
         gain = p[f"blocks.{i}.attention.gain"]
         out[f"blocks.{i}.gain"] = np.rint(gain * unit).astype(np.int32)
     out["rope_phases"] = np.array(rope_phases(c), np.uint16)
-    value_limit = activation_limit(c.n_heads * c.d_head)
     hidden_limit = activation_limit(c.d_hidden)
     up_frac = [
         min(_frac(x, 32767, 14), _most_frac(out[f"blocks.{i}.up.s"]))
         for i, x in enumerate(seen["up"])
     ]
     value_frac = [
-        min(_frac(x, value_limit, 14), _most_frac(out[f"blocks.{i}.qkv.s"]))
+        min(_frac(x, 127, 14), _most_frac(out[f"blocks.{i}.qkv.s"]))
         for i, x in enumerate(seen["value"])
     ]
     hidden_frac = [_frac(x * x, hidden_limit, 14) for x in seen["up"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 from pgolf_codec.lm.config import ModelConfig
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Changes whenever any probability of any model may change (docs/NUMERICS.md)."""
 
 PHASES = 1 << 16

@@ -13,7 +13,7 @@ from pgolf_codec.codec.coding_kernels import decode_symbols, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.lm.attention import attend, set_angles
-from pgolf_codec.lm.elementwise import EXP2, RESIDUAL_LIMIT, clamp, normalize, scaled
+from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, clamp, normalize, power, scaled
 from pgolf_codec.lm.layout import (
     F32,
     HEAD_ROWS,
@@ -28,12 +28,10 @@ from pgolf_codec.lm.layout import (
 )
 from pgolf_codec.lm.products import matmul
 
-LOGIT_LIMIT = (1 << 17) - 1
-
 HALF = np.int64(1 << 31)
 P0, P1, P2 = np.float32(135135), np.float32(17325), np.float32(378)
 Q1, Q2, Q3 = np.float32(62370), np.float32(3150), np.float32(28)
-ONE = np.float32(1)
+ONE, EIGHT = np.float32(1), np.float32(8)
 
 
 @jit
@@ -136,27 +134,24 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
 
 
 @jit
-def symbol_weights(m: I32, cap: F32, logits: I32, out: U32) -> None:
-    """Capped softmax of one row of head products, largest weight 2**24.
+def symbol_weights(m: F32, cap: F32, products: I32, out: U32) -> None:
+    """Capped softmax of one row of head products, largest weight 2**24; changes ``products``.
 
     The cap is the only place with floats: a Pade approximant of tanh, elementwise
     float32 in this order, no contraction.
     """
-    inverse, scale = cap[0], cap[1]
+    scale = cap[0]
     best = np.int32(-(1 << 30))
     for i in range(out.size):
-        z = np.int32(min(max(scaled(logits[i], m[i]), -LOGIT_LIMIT), LOGIT_LIMIT))
-        x = np.float32(z) * inverse
+        x = min(max(np.float32(products[i]) * m[i], -EIGHT), EIGHT)
         y = x * x
         above = x * (P0 + y * (P1 + y * (P2 + y)))
         below = P0 + y * (Q1 + y * (Q2 + y * Q3))
         logit = np.int32(min(max(above / below, -ONE), ONE) * scale)
-        logits[i] = logit
+        products[i] = logit
         best = max(best, logit)
     for i in range(out.size):
-        under = np.uint32(best - logits[i])
-        shift = min(np.uint32(np.uint32(6) + (under >> np.uint32(10))), np.uint32(31))
-        out[i] = np.uint32(EXP2[under & np.uint32(1023)]) >> shift
+        out[i] = power(np.uint32(best - products[i]))
 
 
 @jit

@@ -26,6 +26,8 @@ LOGIT_FRAC = 10
 
 POSITIONS = 16
 """Of a stream that are attended to at once."""
+SLOTS = 64
+"""Of a strip that one step of a product over slots takes."""
 HEAD_ROWS = 64
 """Rows whose logits exist at one time."""
 COLUMNS = 32
@@ -69,8 +71,14 @@ def scratch_bytes(rows: int, inner: int) -> int:
 
 def strip_slots(window: int) -> int:
     """Length of the strip of a layer with this window."""
+    return -(-(window + POSITIONS + SLOTS + max(window // 4, SLOTS)) // SLOTS) * SLOTS
 
-    return padded(window + COLUMNS + POSITIONS) + padded(max(window // 4, 64))
+
+def key_block_bytes(d_head: int) -> int:
+    """Size of 32 slots of keys: packed as weights are."""
+    if not QUADS:
+        return COLUMNS * d_head
+    return 4 * COLUMNS + -(-d_head // TILE_BYTES) * 2 * TILE
 
 
 class Heads(NamedTuple):
@@ -79,22 +87,27 @@ class Heads(NamedTuple):
     n_heads: int
     n_kv_heads: int
     d_head: int
-    value_limit: int
+    output_bits: int
     gain: I64  # (L, H)
+    weight_shift: I64  # (L): of 17 bits, for Sum w to fit 24
     qkv_m: I32  # (L, padded)
     windows: I64  # (L)
-    slots: I64  # (L): length of the strip, a multiple of 32
+    slots: I64  # (L): length of the strip, a multiple of 64
     first_slot: I64  # (L): where a layer's strip starts
     phases: I64  # (R / 2)
     cosine: I32
 
 
 class Strips(NamedTuple):
-    """Keys and values of n streams; K' is K padded to a multiple of 32."""
+    """Keys and values of n streams, packed as weights are (:func:`pack`).
 
-    keys: I16  # (n, G, slots * K): (slot block, K / 2, 32, 2) a layer, for products over K
-    values: I16  # (n, G, slots * K'): (K block, slots / 2, 32, 2) a layer, for products over slots
-    origin: I64  # (n, L): position of the first slot, a multiple of 32
+    A layer's keys are slots / 32 blocks of columns, for products over K; its values are
+    K' / 32 blocks, for products over slots, K' being K padded to a multiple of 32.
+    """
+
+    keys: I8  # (n, G, slots / 32 * key_block_bytes)
+    values: I8  # (n, G, slots * K')
+    origin: I64  # (n, L): position of the first slot, a multiple of 64
 
 
 class Room(NamedTuple):
@@ -107,6 +120,7 @@ class Room(NamedTuple):
     q: I16  # (POSITIONS * H / G, K)
     scores: I32  # (POSITIONS * H / G, most slots)
     shares: I16  # (POSITIONS * H / G, most slots)
+    scratch: I8  # of products
     sums: I32  # (POSITIONS * H / G, K')
     totals: I64  # (POSITIONS * H / G)
     attended: I16  # (rows, H * K)
@@ -121,7 +135,7 @@ class Params(NamedTuple):
     residual_frac: int
     embedding: I8  # (V, D)
     head: I8
-    head_m: I32  # (V padded)
+    head_m: F32  # (V): to units of the soft cap
     smear_m: I64  # (D)
     bigram: I8  # (buckets, Db), or (0, 0)
     bigram_m: I64  # (Db)
@@ -136,7 +150,7 @@ class Params(NamedTuple):
     down: I8
     down_m: I32
     square_shift: I64  # (L)
-    cap: F32  # (2) 1 / (1024 softcap), 1024 log2(e) softcap
+    cap: F32  # (1) 1024 log2(e) softcap
 
 
 class State(NamedTuple):

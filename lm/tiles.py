@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from pgolf_codec.lm.layout import COLUMNS, TILE, TILE_BYTES, TILE_ROWS
 
-QUAD_ROWS = 4
-"""Rows at most of a tile of ``vpdpbusd``."""
 AHEAD_BYTES = 4096
 """How far ahead of the products memory is asked for: a page, where the hardware stops."""
 
@@ -75,19 +73,41 @@ def address32(_context: Any, array: Any, index: Any) -> Any:
     return types.CPointer(types.int32)(array, types.int64), generate
 
 
+@intrinsic
+def moved(_context: Any, pointer: Any, by: Any) -> Any:
+    """``pointer`` so many elements further."""
+
+    def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
+        return b.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), generate
+
+
+@intrinsic
+def put32(_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store an int32 at the flat byte ``index`` of an array of bytes."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, b, arguments[0]).data
+        at = b.bitcast(b.gep(data, [arguments[1]]), _I32.as_pointer())
+        b.store(b.trunc(arguments[2], _I32), at, align=4)
+        return ir.Constant(_I32, 0)
+
+    return types.int32(array, types.int64, types.int64), generate
+
+
 def pair_tile(rows: int, v: Vectors) -> Callable[..., None]:
     """A numba intrinsic: ``rows`` rows times one packed block of columns.
 
-    Its arguments are pointer and row stride of x (int16), pointer to the block (int8 or
-    int16, (pairs, COLUMNS, 2)), the number of pairs, pointer and row stride of the
-    result (int32).
+    Its arguments are pointer and row stride of x (int16), pointer to the block (int8,
+    (pairs, COLUMNS, 2)), the number of pairs, pointer and row stride of the result (int32).
     """
     lanes, vectors = v.lanes, COLUMNS // v.lanes
     v32, v16 = ir.VectorType(_I32, lanes), ir.VectorType(_I16, 2 * lanes)
 
-    def generate(_context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+    def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
         x, x_stride, w, pairs, out, out_stride = arguments
-        stored = ir.VectorType(ir.IntType(signature.args[2].dtype.bitwidth), 2 * lanes)
+        stored = ir.VectorType(_I8, 2 * lanes)
         before = b.block
         loop, done = b.append_basic_block("pairs"), b.append_basic_block("done")
         b.branch(loop)
@@ -96,15 +116,14 @@ def pair_tile(rows: int, v: Vectors) -> Callable[..., None]:
         k.add_incoming(_I64(0), before)
         accs = [[b.phi(v32) for _ in range(vectors)] for _ in range(rows)]
         block = b.gep(w, [b.mul(k, _I64(2 * COLUMNS))])
-        if rows <= 2:  # few rows, as of keys and values: memory is what is waited for
-            ahead = b.gep(_bytes(b, block), [_I64(AHEAD_BYTES)])
-            for line in range(0, 2 * COLUMNS * stored.element.width // 8, 64):
-                _prefetch(b, b.gep(ahead, [_I64(line)]))
+        if rows <= 2:  # memory is what is waited for
+            ahead = b.gep(block, [_I64(AHEAD_BYTES)])
+            _prefetch(b, ahead)
         columns = []
         for i in range(vectors):
             at = b.bitcast(b.gep(block, [_I64(i * 2 * lanes)]), stored.as_pointer())
             column = b.load(at, align=1)
-            columns.append(column if stored == v16 else b.sext(column, v16))
+            columns.append(b.sext(column, v16))
         sums = []
         for r in range(rows):
             at = b.gep(x, [b.add(b.mul(x_stride, _I64(r)), b.mul(k, _I64(2)))])
@@ -261,7 +280,7 @@ def join(_context: Any, sums: Any, row: Any, bias: Any, out: Any) -> Any:
 
 
 def quad_tile(rows: int) -> Callable[..., None]:
-    """A numba intrinsic: ``rows`` rows, at most QUAD_ROWS, times one packed block.
+    """A numba intrinsic: ``rows`` rows, at most 4, times one packed block.
 
     ``x`` points to the first row's high bytes in the layout of :func:`amx_tile`; ``bias``
     (COLUMNS,) int32 are -128 times the sums of the block's columns.
@@ -285,7 +304,7 @@ def quad_tile(rows: int) -> Callable[..., None]:
         step, quad = b.lshr(k, _I64(4)), b.and_(k, _I64(15))
         x_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(4)))
         w_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(TILE_BYTES)))
-        if rows == 1:
+        if rows <= 2:
             for half in (0, 1):
                 ahead = b.add(w_at, _I64(half * TILE + AHEAD_BYTES))
                 _prefetch(b, b.gep(w, [ahead]))
