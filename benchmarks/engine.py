@@ -27,8 +27,18 @@ from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.lm import attention, kernels, products
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.engine import make_buffers, make_state
-from pgolf_codec.lm.layout import AMX, QUADS, Buffers, Params, State, pack, scratch_bytes
-from pgolf_codec.lm.tiles import CONFIGURATIONS, address, begin_tiles, end_tiles
+from pgolf_codec.lm.layout import (
+    AMX,
+    COLUMNS,
+    QUADS,
+    TILE,
+    Buffers,
+    Params,
+    State,
+    pack,
+    scratch_bytes,
+)
+from pgolf_codec.lm.tiles import CONFIGURATIONS, address, address32, begin_tiles, end_tiles
 
 RESULT = Path(__file__).resolve().parent / "results" / "engine.json"
 ROWS = 128
@@ -120,7 +130,7 @@ def multiplications(c: ModelConfig) -> int:
 
 def bytes_of_a_step(c: ModelConfig) -> int:
     """Weights, and keys and values of full windows, that a step of one stream reads."""
-    return weights_read(c) + 2 * 2 * c.n_kv_heads * c.d_head * sum(c.windows)
+    return weights_read(c) + 2 * c.n_kv_heads * c.d_head * sum(c.windows)
 
 
 def weights_read(c: ModelConfig) -> int:
@@ -132,10 +142,10 @@ def weights_read(c: ModelConfig) -> int:
 
 # Kernels as functions that Python can call: numba resolves the names of this module.
 _matmul, _embed, _mix, _normalize = (
-    products.matmul, kernels.embed, kernels.mix, kernels.normalize_rows,
+    products.matmul, kernels.embed, kernels.mix_rows, kernels.normalize_rows,
 )  # fmt: skip
 _attend, _add, _activate, _symbols = (
-    attention.attend, kernels.add_scaled, kernels.activate, kernels.symbol_weights,
+    attention.attend, kernels.add_scaled_rows, kernels.activate_rows, kernels.symbol_weights,
 )  # fmt: skip
 _interval = coding_kernels.interval
 _tiles, _few_rows = products._tiles, products._few_rows
@@ -145,13 +155,20 @@ _tiles, _few_rows = products._tiles, products._few_rows
 def multiply(x: Any, packed: Any, out: Any, scratch: Any, repeats: int) -> None:
     """Products alone: rows were split into bytes before, where that is how it is done."""
     _matmul(x, packed, out, x.shape[0], scratch)
+    blocks, stride = packed.shape
     if AMX:
         begin_tiles(address(CONFIGURATIONS, 16 * 64))
     for _ in range(repeats):
         if AMX:
-            _tiles(0, 1, 16, packed, scratch, out)
+            _tiles(
+                0, 1, 16, stride // (2 * TILE), address(packed, 4 * COLUMNS), stride, blocks,
+                address32(packed, 0), stride // 4, scratch, out, 0,
+            )  # fmt: skip
         elif QUADS:
-            _few_rows(0, 16, packed, scratch, out)
+            _few_rows(
+                0, 16, stride // (2 * TILE), address(packed, 4 * COLUMNS), stride, blocks,
+                address32(packed, 0), stride // 4, scratch, out, 0,
+            )  # fmt: skip
         else:
             _matmul(x, packed, out, 16, scratch)
     if AMX:

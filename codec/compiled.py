@@ -41,6 +41,7 @@ SOURCES = (
     "lm/elementwise.py",
     "lm/kernels.py",
     "lm/layout.py",
+    "lm/numerics.py",
     "lm/products.py",
     "lm/tiles.py",
     "lm/vectors.py",

@@ -7,11 +7,13 @@ contiguous, and several positions of one stream are attended to by one product.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.lm import layout
-from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, clamp, normalize, scaled
+from pgolf_codec.lm.elementwise import clamp, normalize
 from pgolf_codec.lm.layout import (
     COLUMNS,
     I8,
@@ -26,9 +28,10 @@ from pgolf_codec.lm.layout import (
     Room,
     Strips,
 )
+from pgolf_codec.lm.numerics import GAIN_SHIFT, INT8_MAX, KEY_SHIFT, KEY_UNIT, RESIDUAL_LIMIT
 from pgolf_codec.lm.products import times_keys, times_values
 from pgolf_codec.lm.tiles import address, put32
-from pgolf_codec.lm.vectors import powers, round_scores
+from pgolf_codec.lm.vectors import powers, rotate, round_scores, scale, weigh
 
 key_block_bytes, padded = jit(layout.key_block_bytes), jit(layout.padded)
 
@@ -42,52 +45,41 @@ def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
 
 
 @jit
-def _rotated(acc: I32, m: I32, cos: I32, sin: I32, tmp: I32, out: I16) -> None:
-    """Scale, normalise and rotate one head's query or key."""
-    for c in range(tmp.size):
-        v = scaled(acc[c], m[c])
-        tmp[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
-    normalize(tmp, out)
-    half = cos.size
-    first, second = out[:half], out[half : 2 * half]
-    for i in range(half):
-        u, w = np.int32(first[i]), np.int32(second[i])
-        # below 2**15.5 * 2**14 after rotation: no overflow
-        first[i] = np.int16(np.int32(u * cos[i] - w * sin[i] + 8192) >> np.int32(14))
-        second[i] = np.int16(np.int32(u * sin[i] + w * cos[i] + 8192) >> np.int32(14))
-
-
-@jit
 def _store_key(strip: I8, start: int, slot: int, key: I16) -> None:
     """Round a key to 4 fraction bits and put it into its slot."""
     block, column = start + (slot >> 5) * key_block_bytes(key.size), slot & 31
     if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
-        total, at = 0, block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
-        for c in range(key.size):
-            k = np.int8(clamp((np.int32(key[c]) + 16) >> 5, 127))
-            strip[at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 3)] = k
-            total += k
+        total, at = np.int32(0), block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
+        for c in range(0, key.size, 2):
+            low, high = _rounded(key[c]), _rounded(key[c + 1])
+            to = at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 2)
+            strip[to], strip[to + 1] = low, high
+            total += np.int32(low) + np.int32(high)
         put32(strip, block + 4 * column, -128 * total)
     else:  # (pair, column, position of 2)
         at = block + column * 2
-        for c in range(key.size):
-            k = np.int8(clamp((np.int32(key[c]) + 16) >> 5, 127))
-            strip[at + (c >> 1) * 2 * COLUMNS + (c & 1)] = k
+        for c in range(0, key.size, 2):
+            strip[at], strip[at + 1] = _rounded(key[c]), _rounded(key[c + 1])
+            at += 2 * COLUMNS
 
 
 @jit
-def _store_value(strip: I8, start: int, slots: int, slot: int, acc: I32, m: I32) -> None:
+def _rounded(k: np.int16) -> np.int8:
+    half = np.int32(1 << (KEY_SHIFT - 1))
+    return np.int8(clamp((np.int32(k) + half) >> np.int32(KEY_SHIFT), np.int32(INT8_MAX)))
+
+
+@jit
+def _store_value(strip: I8, start: int, slots: int, slot: int, value: I32) -> None:
     block = COLUMNS * slots
     if QUADS:
-        start += (slot >> 6) * 2 * TILE + ((slot & 63) >> 2) * TILE_BYTES + (slot & 3)
-        for c in range(acc.size):
-            v = np.int8(clamp(scaled(acc[c], m[c]), 127))
-            strip[start + (c >> 5) * block + ((c & 31) >> 4) * TILE + (c & 15) * 4] = v
+        at = start + (slot >> 6) * 2 * TILE + ((slot & 63) >> 2) * TILE_BYTES + (slot & 3)
+        for c in range(value.size):
+            strip[at + (c >> 5) * block + ((c & 31) >> 4) * TILE + (c & 15) * 4] = value[c]
     else:
-        start += (slot >> 1) * 2 * COLUMNS + (slot & 1)
-        for c in range(acc.size):
-            v = np.int8(clamp(scaled(acc[c], m[c]), 127))
-            strip[start + (c >> 5) * block + (c & 31) * 2] = v
+        at = start + (slot >> 1) * 2 * COLUMNS + (slot & 1)
+        for c in range(value.size):
+            strip[at + (c >> 5) * block + (c & 31) * 2] = value[c]
 
 
 @jit
@@ -135,10 +127,8 @@ def _softmax(z: I32, low: int, high: int, shift: int, out: I16) -> int:
         z[j] = nothing
     for j in range(high, last):
         z[j] = nothing
-    chunks = (last - first) >> 4
-    best = round_scores(address(z, first), chunks)
-    weights = address(out, first)
-    return int(powers(address(z, first), chunks, best, np.int32(shift), weights))
+    best = round_scores(address(z, first), last - first)
+    return int(powers(address(z, first), best, shift, address(out, first), last - first))
 
 
 @jit
@@ -158,31 +148,39 @@ def attend(
 
 
 @jit
+def _number(rows: I32, row: int, column: int) -> Any:
+    """Pointer to one number of an array (rows, columns)."""
+    return address(rows, row * rows.shape[1] + column)
+
+
+@jit
 def _attend_group(
     h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
     acc: I32, b: Room,
 ) -> None:  # fmt: skip
-    kd, share, m = h.d_head, h.n_heads // h.n_kv_heads, h.qkv_m[layer]
+    kd, share = h.d_head, h.n_heads // h.n_kv_heads
     slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
     width, block = padded(kd), key_block_bytes(kd)
     keys, values = s.keys[lane, g], s.values[lane, g]
     key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
     q_at, k_at = g * share * kd, (h.n_heads + g) * kd
     v_at = (h.n_heads + h.n_kv_heads + g) * kd
+    head = b.head
+    to, half = address(head, 0), h.phases.size
     for j in range(count):
-        row, cos, sin = acc[first + j], b.cos[first + j], b.sin[first + j]
-        for i in range(share):
-            at, q = q_at + i * kd, b.q[j * share + i]
-            _rotated(row[at : at + kd], m[at : at + kd], cos, sin, b.head, q)
-            gain = np.int64(h.gain[layer, g * share + i])
-            for c in range(kd):
-                q[c] = np.int16(clamp((np.int64(q[c]) * gain + (1 << 16)) >> 17, 32767))
-        _rotated(row[k_at : k_at + kd], m[k_at : k_at + kd], cos, sin, b.head, b.key)
-        slot = position + j - origin
+        row, r, slot = first + j, j * share, position + j - origin
+        cos, sin = address(b.cos, row * half), address(b.sin, row * half)
+        for i in range(share + 1):  # queries, then the key
+            at, unit, out = k_at, KEY_UNIT, b.key
+            if i < share:
+                at, out = q_at + i * kd, b.q[r + i]
+                unit = h.gain[layer, g * share + i] << GAIN_SHIFT
+            scale(_number(acc, row, at), _number(h.qkv_m, layer, at), RESIDUAL_LIMIT, to, kd)
+            normalize(head, unit, out)
+            rotate(address(out, 0), address(out, half), cos, sin, half)
         _store_key(keys, key_start, slot, b.key)
-        _store_value(
-            values, value_start, slots, slot, row[v_at : v_at + kd], m[v_at : v_at + kd]
-        )
+        scale(_number(acc, row, v_at), _number(h.qkv_m, layer, v_at), INT8_MAX, to, kd)
+        _store_value(values, value_start, slots, slot, head)
     seen = max(0, position - window + 1)
     start = seen // SLOTS * SLOTS
     column = (seen - start) // COLUMNS * COLUMNS
@@ -205,7 +203,6 @@ def _attend_group(
     for j in range(count):
         for i in range(share):
             r, at = j * share + i, q_at + i * kd
-            inverse = np.int32((np.int64(1) << (32 + h.output_bits)) // b.totals[r])
-            sums, out = b.sums[r], b.attended[first + j, at : at + kd]
-            for c in range(kd):
-                out[c] = np.int16(scaled(sums[c], inverse))
+            inverse = (np.int64(1) << (32 + h.output_bits)) // b.totals[r]
+            out = address(b.attended, (first + j) * b.attended.shape[1] + at)
+            weigh(address(b.sums, r * width), inverse, out, kd)

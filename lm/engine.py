@@ -29,20 +29,23 @@ from pgolf_codec.lm.layout import (
     scratch_bytes,
     strip_slots,
 )
-from pgolf_codec.lm.tables import cosine_table
-from pgolf_codec.lm.weights import (
-    IntegerWeights,
-    activation_limit,
+from pgolf_codec.lm.numerics import (
+    HEAD_FRAC,
+    LOG2_E,
+    MIX_FRAC,
+    NORM_FRAC,
+    SCALE_BITS,
+    SMEAR_BITS,
+    TABLE_BITS,
     attention_output_bits,
     attention_weight_bits,
-    multipliers,
 )
+from pgolf_codec.lm.tables import cosine_table
+from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
 ROWS = 128
 """Rows that a block of known symbols is cut into; no effect on results."""
 
-LOG2_E = 1.4426950408889634
-MATRIX_BITS, VECTOR_BITS = 31, 40
 NO_IDS, NO_BOUNDS = np.empty((0, 0), np.int32), np.empty((0, 0), np.uint32)
 NO_CODER = Decoder([], np.empty(0, np.int64)).state
 """For the uses of :func:`kernels.run` that have none."""
@@ -142,10 +145,9 @@ class EngineSession:
 def make_params(w: IntegerWeights) -> Params:
     c, t = w.config, w.tensors
     residual = int(t["residual_frac"][0])
-    norm = layout.NORM_FRAC
 
     def matrix_m(name: str, frac_in: int, frac_out: int) -> NDArray[np.int32]:
-        m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
+        m = multipliers(t[f"{name}.s"], frac_in, frac_out, SCALE_BITS)
         return np.pad(m, (0, padded(m.size) - m.size)).astype(np.int32)
 
     def per_layer(name: str) -> NDArray[np.int8]:
@@ -153,19 +155,19 @@ def make_params(w: IntegerWeights) -> Params:
 
     qkv_m, wo_m, up_m, down_m, mix_m, gain = [], [], [], [], [], []
     kv = c.n_kv_heads * c.d_head
-    output_bits = attention_output_bits(c)
+    output_bits = attention_output_bits(activation_limit(c.n_heads * c.d_head))
     for i in range(c.n_layers):
         value, up = int(t["value_frac"][i]), int(t["up_frac"][i])
         hidden = 2 * up - int(t["square_shift"][i])
         name = f"blocks.{i}"
-        qkv = matrix_m(f"{name}.qkv", norm, layout.HEAD_FRAC)
+        qkv = matrix_m(f"{name}.qkv", NORM_FRAC, HEAD_FRAC)
         first = c.n_heads * c.d_head + kv
-        qkv[first : first + kv] = matrix_m(f"{name}.qkv", norm, value)[first : first + kv]
+        qkv[first : first + kv] = matrix_m(f"{name}.qkv", NORM_FRAC, value)[first : first + kv]
         qkv_m.append(qkv)
         wo_m.append(matrix_m(f"{name}.wo", value + output_bits, residual))
-        up_m.append(matrix_m(f"{name}.up", norm, up))
+        up_m.append(matrix_m(f"{name}.up", NORM_FRAC, up))
         down_m.append(matrix_m(f"{name}.down", hidden, residual))
-        mix_m.append(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
+        mix_m.append(multipliers(t[f"{name}.mix"], 32, MIX_FRAC, SCALE_BITS))
         gain.append(t[f"{name}.gain"].astype(np.int64))
     bigram = c.bigram_buckets > 0
     slots = [strip_slots(window) for window in c.windows]
@@ -189,15 +191,17 @@ def make_params(w: IntegerWeights) -> Params:
         residual_frac=residual,
         embedding=t["embedding.q"],
         head=pack(t["embedding.q"]),
-        head_m=(t["embedding.s"].astype(np.float64) * 2.0**-norm / c.softcap).astype(np.float32),
-        smear_m=multipliers(t["smear"], norm, residual, VECTOR_BITS),
+        head_m=(t["embedding.s"].astype(np.float64) * 2.0**-NORM_FRAC / c.softcap).astype(
+            np.float32
+        ),
+        smear_m=multipliers(t["smear"], NORM_FRAC, residual, SMEAR_BITS),
         bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
-        bigram_m=multipliers(t["bigram.s"], 0, norm, VECTOR_BITS + 4)
+        bigram_m=multipliers(t["bigram.s"], 0, NORM_FRAC, TABLE_BITS)
         if bigram
         else np.zeros(0, np.int64),
         proj=pack(t["bigram_proj.q"] if bigram else np.zeros((0, 2), np.int8)),
-        proj_m=matrix_m("bigram_proj", norm, residual) if bigram else np.zeros(0, np.int32),
-        mix_m=np.stack(mix_m),
+        proj_m=matrix_m("bigram_proj", NORM_FRAC, residual) if bigram else np.zeros(0, np.int32),
+        mix_m=np.stack(mix_m).astype(np.int32),
         qkv=per_layer("qkv"),
         wo=per_layer("wo"),
         wo_m=np.stack(wo_m),

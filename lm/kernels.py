@@ -13,25 +13,21 @@ from pgolf_codec.codec.coding_kernels import decode_symbols, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.lm.attention import attend, set_angles
-from pgolf_codec.lm.elementwise import RESIDUAL_LIMIT, clamp, normalize, power, scaled
+from pgolf_codec.lm.elementwise import clamp, normalize, scaled
 from pgolf_codec.lm.layout import (
     F32,
     HEAD_ROWS,
     I16,
     I32,
-    I64,
-    NORM_FRAC,
     U32,
     Buffers,
     Params,
     State,
 )
+from pgolf_codec.lm.numerics import KEY_UNIT, NORM_FRAC, RESIDUAL_LIMIT
 from pgolf_codec.lm.products import matmul
-
-HALF = np.int64(1 << 31)
-P0, P1, P2 = np.float32(135135), np.float32(17325), np.float32(378)
-Q1, Q2, Q3 = np.float32(62370), np.float32(3150), np.float32(28)
-ONE, EIGHT = np.float32(1), np.float32(8)
+from pgolf_codec.lm.tiles import address
+from pgolf_codec.lm.vectors import add_scaled, cap, leaky_square, mix, symbol_powers
 
 
 @jit
@@ -48,7 +44,7 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             x, x0, y = b.x[r], b.x0[r], b.y[r]
             for c in range(d):
                 x[c] = np.int32(p.embedding[token, c]) << 8
-            normalize(x, y)
+            normalize(x, KEY_UNIT, y)
             for c in range(d):
                 e = np.int64(y[c])
                 e = e << up if up >= 0 else e >> -up
@@ -64,45 +60,32 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             set_angles(p.heads, s.position[lane + i] + j, b.room.cos[r], b.room.sin[r])
     if p.bigram.shape[0] > 0:
         matmul(b.bigram, p.proj, b.acc_d, n * t, b.scratch)
-        add_scaled(b.x0, b.acc_d, p.proj_m, n * t)
+        add_scaled_rows(b.x0, b.acc_d, p.proj_m, n * t)
 
 
 @jit
-def add_scaled(x: I32, acc: I32, m: I32, rows: int) -> None:
+def add_scaled_rows(x: I32, acc: I32, m: I32, rows: int) -> None:
     for r in range(rows):
-        to, a = x[r], acc[r]
-        for c in range(to.size):
-            v = np.int64(to[c]) + scaled(a[c], m[c])
-            to[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
+        add_scaled(address(x[r], 0), address(acc[r], 0), address(m, 0), x.shape[1])
 
 
 @jit
-def mix(x: I32, x0: I32, m: I64, rows: int) -> None:
-    first, second = m[0], m[1]
+def mix_rows(x: I32, x0: I32, m: I32, rows: int) -> None:
     for r in range(rows):
-        to, start = x[r], x0[r]
-        for c in range(to.size):
-            a = np.int64(to[c]) * first[c] + np.int64(start[c]) * second[c]
-            v = (a + HALF) >> 32
-            to[c] = np.int32(min(max(v, -RESIDUAL_LIMIT), RESIDUAL_LIMIT))
+        mix(address(x[r], 0), address(x0[r], 0), address(m[0], 0), address(m[1], 0), x.shape[1])
 
 
 @jit
 def normalize_rows(x: I32, out: I16, rows: int) -> None:
     for r in range(rows):
-        normalize(x[r], out[r])
+        normalize(x[r], KEY_UNIT, out[r])
 
 
 @jit
-def activate(acc: I32, m: I32, shift: int, limit: int, out: I16, rows: int) -> None:
-    """LeakyReLU(1/2) squared."""
-    half, by, top = np.int32((1 << shift) >> 1), np.int32(shift), np.int32(limit)
+def activate_rows(acc: I32, m: I32, shift: int, limit: int, out: I16, rows: int) -> None:
     for r in range(rows):
-        a, to = acc[r], out[r]
-        for c in range(to.size):
-            u = np.int32(min(max(scaled(a[c], m[c]), -32767), 32767))
-            u = np.int32(u >> np.int32(u < 0))
-            to[c] = np.int16(min(np.int32(np.int32(u * u + half) >> by), top))
+        to, n = address(out[r], 0), out.shape[1]
+        leaky_square(address(acc[r], 0), address(m, 0), shift, limit, to, n)
 
 
 @jit
@@ -115,43 +98,32 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         for c in range(b.x.shape[1]):
             b.x[r, c] = b.x0[r, c]
     for layer in range(p.square_shift.size):
-        mix(b.x, b.x0, p.mix_m[layer], rows)
+        mix_rows(b.x, b.x0, p.mix_m[layer], rows)
         normalize_rows(b.x, b.y, rows)
         matmul(b.y, p.qkv[layer], b.acc_qkv, rows, b.scratch)
         for i in range(n):
             position = s.position[lane + i]
             attend(p.heads, s.strips, layer, lane + i, position, i * t, t, b.acc_qkv, b.room)
         matmul(b.room.attended, p.wo[layer], b.acc_d, rows, b.scratch)
-        add_scaled(b.x, b.acc_d, p.wo_m[layer], rows)
+        add_scaled_rows(b.x, b.acc_d, p.wo_m[layer], rows)
         normalize_rows(b.x, b.y, rows)
         matmul(b.y, p.up[layer], b.acc_up, rows, b.scratch)
-        activate(b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, rows)
+        activate_rows(
+            b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, rows
+        )
         matmul(b.hidden, p.down[layer], b.acc_d, rows, b.scratch)
-        add_scaled(b.x, b.acc_d, p.down_m[layer], rows)
+        add_scaled_rows(b.x, b.acc_d, p.down_m[layer], rows)
     normalize_rows(b.x, b.y, rows)
     for i in range(n):
         s.position[lane + i] += t
 
 
 @jit
-def symbol_weights(m: F32, cap: F32, products: I32, out: U32) -> None:
-    """Capped softmax of one row of head products, largest weight 2**24; changes ``products``.
-
-    The cap is the only place with floats: a Pade approximant of tanh, elementwise
-    float32 in this order, no contraction.
-    """
-    scale = cap[0]
-    best = np.int32(-(1 << 30))
-    for i in range(out.size):
-        x = min(max(np.float32(products[i]) * m[i], -EIGHT), EIGHT)
-        y = x * x
-        above = x * (P0 + y * (P1 + y * (P2 + y)))
-        below = P0 + y * (Q1 + y * (Q2 + y * Q3))
-        logit = np.int32(min(max(above / below, -ONE), ONE) * scale)
-        products[i] = logit
-        best = max(best, logit)
-    for i in range(out.size):
-        out[i] = power(np.uint32(best - products[i]))
+def symbol_weights(m: F32, top: F32, products: I32, out: U32) -> None:
+    """Capped softmax of one row of head products, largest weight 2**24; changes ``products``."""
+    n, logits = out.size, address(products, 0)
+    best = cap(logits, address(m, 0), address(top, 0), n)
+    symbol_powers(logits, best, address(out, 0), n)
 
 
 @jit

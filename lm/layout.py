@@ -19,11 +19,6 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
 
-NORM_FRAC = 9
-HEAD_FRAC = 10
-LOGIT_FRAC = 10
-"""Fraction bits (docs/NUMERICS.md, "Notation")."""
-
 POSITIONS = 16
 """Of a stream that are attended to at once."""
 SLOTS = 64
@@ -141,7 +136,7 @@ class Params(NamedTuple):
     bigram_m: I64  # (Db)
     proj: I8
     proj_m: I32
-    mix_m: I64  # (L, 2, D)
+    mix_m: I32  # (L, 2, D)
     qkv: I8  # (L, blocks, bytes)
     wo: I8
     wo_m: I32  # (L, padded)

@@ -1,103 +1,355 @@
-"""The two passes of attention's softmax, 16 scores at a time, in LLVM's terms.
+"""Loops over rows of integers, 16 numbers at a time, in LLVM's terms.
 
-As loops they would have remainders, which are slow: a window's slots are few and any number.
-LLVM makes of these vectors what the machine has.
+Numba's own loops keep 64-bit products in twice the registers that they need.  Here a
+product of two 32-bit numbers keeps 32 bits.  LLVM makes of these vectors what the machine
+has.  Floats are added, multiplied and divided one by one, without contraction.
+
+Arguments that are pointers point to the first of ``n`` numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from pgolf_codec.lm.elementwise import EXP2_CURVE, EXP2_SLOPE, SCORE_SHIFT
+from pgolf_codec.lm.numerics import (
+    CAP_BOUND,
+    EXP2_CURVE,
+    EXP2_SLOPE,
+    EXPONENT_FRAC,
+    INT16_MAX,
+    MIX_FRAC,
+    NORM_SHIFT,
+    PADE_ABOVE,
+    PADE_BELOW,
+    RESIDUAL_LIMIT,
+    ROTATION_FRAC,
+    SCORE_SHIFT,
+    WEIGHT_FRAC,
+)
 
 LANES = 16
 
-_I16, _I32, _I64 = (ir.IntType(bits) for bits in (16, 32, 64))
-_V16, _V32 = ir.VectorType(_I16, LANES), ir.VectorType(_I32, LANES)
+_I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_LOW, _HIGH = (1 << 32) - 1, (1 << 64) - (1 << 32)
 
 
-def _all(value: int) -> Any:
-    return ir.Constant(_V32, [value] * LANES)
+class _Turn:
+    """``lanes`` numbers of each array, from ``first`` on; vectors are of int32 unless told."""
+
+    def __init__(self, b: Any, first: Any, lanes: int) -> None:
+        self.b, self.first, self.lanes = b, first, lanes
+
+    def vector(self, kind: Any) -> Any:
+        return ir.VectorType(kind, self.lanes)
+
+    def all(self, value: Any, kind: Any = _I32) -> Any:
+        """Of a Python number, or of a value of the kind."""
+        if not isinstance(value, ir.Value):
+            return ir.Constant(self.vector(kind), [value] * self.lanes)
+        nothing = ir.Constant(self.vector(kind), ir.Undefined)
+        first = self.b.insert_element(nothing, value, _I32(0))
+        return self.b.shuffle_vector(first, nothing, self.all(0))
+
+    def load(self, pointer: Any) -> Any:
+        """int16 is widened."""
+        kind = pointer.type.pointee
+        at = self.b.bitcast(self.b.gep(pointer, [self.first]), self.vector(kind).as_pointer())
+        found = self.b.load(at, align=_bytes(kind))
+        return self.b.sext(found, self.vector(_I32)) if kind == _I16 else found
+
+    def store(self, value: Any, pointer: Any) -> None:
+        """int16 is what value is cut to, if that is what lies there."""
+        kind = pointer.type.pointee
+        at = self.b.bitcast(self.b.gep(pointer, [self.first]), self.vector(kind).as_pointer())
+        if kind == _I16:
+            value = self.b.trunc(value, self.vector(_I16))
+        self.b.store(value, at, align=_bytes(kind))
+
+    def larger(self, x: Any, y: Any) -> Any:
+        return self.b.select(self.b.icmp_signed(">", x, y), x, y)
+
+    def smaller(self, x: Any, y: Any) -> Any:
+        return self.b.select(self.b.icmp_signed("<", x, y), x, y)
+
+    def clamp(self, x: Any, limit: Any) -> Any:
+        top = self.all(limit)
+        return self.smaller(self.larger(x, self.b.neg(top)), top)
+
+    def product(self, x: Any, y: Any, shift: int, more: tuple[Any, Any] | None = None) -> Any:
+        """(x y + half) >> shift, or (x y + x' y' + half) >> shift, which must fit 32 bits."""
+        b, half = self.b, 1 << (shift - 1)
+        if self.lanes == 1:
+            wide = self.vector(_I64)
+            total = b.mul(b.sext(x, wide), b.sext(y, wide))
+            if more:
+                total = b.add(total, b.mul(b.sext(more[0], wide), b.sext(more[1], wide)))
+            total = b.add(total, self.all(half, _I64))
+            return b.trunc(b.ashr(total, self.all(shift, _I64)), self.vector(_I32))
+        # In pairs, as 64 bits: products of even and of odd lanes.
+        wide = ir.VectorType(_I64, self.lanes // 2)
+
+        def every(value: int) -> Any:
+            return ir.Constant(wide, [value] * (self.lanes // 2))
+
+        def halves(v: Any) -> tuple[Any, Any]:
+            pairs = b.bitcast(v, wide)
+            return b.ashr(b.shl(pairs, every(32)), every(32)), b.ashr(pairs, every(32))
+
+        (x_even, x_odd), (y_even, y_odd) = halves(x), halves(y)
+        even, odd = b.mul(x_even, y_even), b.mul(x_odd, y_odd)
+        if more:
+            (x_even, x_odd), (y_even, y_odd) = halves(more[0]), halves(more[1])
+            even, odd = b.add(even, b.mul(x_even, y_even)), b.add(odd, b.mul(x_odd, y_odd))
+        even, odd = b.add(even, every(half)), b.add(odd, every(half))
+        low = b.and_(b.lshr(even, every(shift)), every(_LOW))
+        high = b.shl(odd, every(32 - shift)) if shift < 32 else odd
+        return b.bitcast(b.or_(low, b.and_(high, every(_HIGH))), self.vector(_I32))
+
+    def power(self, below: Any, up: int, shift: Any) -> Any:
+        """(2**(16 + up) * 2**(-below / 1024)) >> shift, by a parabola; unsigned."""
+        b = self.b
+        f = b.and_(below, self.all(1023))
+        slope = b.sub(self.all(EXP2_SLOPE), b.lshr(b.mul(f, self.all(EXP2_CURVE)), self.all(10)))
+        e = b.sub(self.all(1 << 16), b.lshr(b.mul(f, slope), self.all(10)))
+        by = b.add(b.lshr(below, self.all(EXPONENT_FRAC)), shift)
+        return b.lshr(b.shl(e, self.all(up)), self.smaller(by, self.all(31)))
 
 
-def _splat(b: Any, value: Any) -> Any:
-    first = b.insert_element(ir.Constant(_V32, ir.Undefined), value, _I32(0))
-    return b.shuffle_vector(first, ir.Constant(_V32, ir.Undefined), _all(0))
+def _bytes(kind: Any) -> int:
+    return 2 if kind == _I16 else 4
 
 
-def _at(b: Any, pointer: Any, chunk: Any, kind: Any) -> Any:
-    return b.bitcast(b.gep(pointer, [b.mul(chunk, _I64(LANES))]), kind.as_pointer())
+Body = Callable[[_Turn, list[Any], list[Any]], list[Any]]
+"""From a turn, the arguments and what was folded so far (one vector each) to the latter."""
 
 
-def _larger(b: Any, x: Any, y: Any) -> Any:
-    return b.select(b.icmp_signed(">", x, y), x, y)
+def _rows(b: Any, arguments: list[Any], folds: Sequence[Any], body: Body) -> list[Any]:
+    """``body`` over n = arguments[-1] numbers.
 
+    ``folds`` are (type of a number, start, name of LLVM's reduction); returns the reduced.
+    """
+    n, entry = arguments[-1], b.block
+    whole = b.and_(n, _I64(-LANES))
+    wide, middle, narrow, done = (
+        b.append_basic_block(name) for name in ("wide", "middle", "narrow", "done")
+    )
 
-def _each_chunk(b: Any, n_chunks: Any, start: Any, step: Any) -> Any:
-    """Fold ``step(chunk, accumulator)`` over chunks 0 .. n_chunks, at least one."""
-    before, loop, done = b.block, b.append_basic_block("chunks"), b.append_basic_block("done")
-    b.branch(loop)
-    b.position_at_end(loop)
-    chunk, acc = b.phi(_I64), b.phi(_V32)
-    folded = step(chunk, acc)
-    following = b.add(chunk, _I64(1))
-    chunk.add_incoming(_I64(0), before)
-    chunk.add_incoming(following, b.block)
-    acc.add_incoming(start, before)
-    acc.add_incoming(folded, b.block)
-    b.cbranch(b.icmp_signed("<", following, n_chunks), loop, done)
+    def turns(lanes: int, block: Any, before: Any, start: Any, stop: Any, values: Any) -> Any:
+        """A loop from ``start`` to ``stop``, not empty; what was folded."""
+        b.position_at_end(block)
+        first = b.phi(_I64)
+        folded = [b.phi(value.type) for value in values]
+        made = body(_Turn(b, first, lanes), arguments, list(folded))
+        following = b.add(first, _I64(lanes))
+        first.add_incoming(start, before)
+        first.add_incoming(following, b.block)
+        for phi, value, new in zip(folded, values, made, strict=True):
+            phi.add_incoming(value, before)
+            phi.add_incoming(new, b.block)
+        end = b.block
+        return made, b.icmp_signed("<", following, stop), end
+
+    starts = [ir.Constant(ir.VectorType(kind, LANES), [v] * LANES) for kind, v, _ in folds]
+    b.cbranch(b.icmp_signed(">", whole, _I64(0)), wide, middle)
+    made, again, wide_end = turns(LANES, wide, entry, _I64(0), whole, starts)
+    b.cbranch(again, wide, middle)
+    b.position_at_end(middle)
+    reduced = []
+    for (kind, _, name), start, new in zip(folds, starts, made, strict=True):
+        vector = b.phi(start.type)
+        vector.add_incoming(start, entry)
+        vector.add_incoming(new, wide_end)
+        bits = kind.width
+        f = b.module.declare_intrinsic(
+            f"llvm.vector.reduce.{name}.v{LANES}i{bits}", fnty=ir.FunctionType(kind, [vector.type])
+        )
+        reduced.append((kind, vector, f))
+    single = [
+        b.insert_element(
+            ir.Constant(ir.VectorType(kind, 1), ir.Undefined), b.call(f, [vector]), _I32(0)
+        )
+        for kind, vector, f in reduced
+    ]
+    middle_end = b.block
+    b.cbranch(b.icmp_signed("<", whole, n), narrow, done)
+    rest, again, narrow_end = turns(1, narrow, middle_end, whole, n, single)
+    b.cbranch(again, narrow, done)
     b.position_at_end(done)
-    return folded
+    found = []
+    for (kind, _, _), one, new in zip(folds, single, rest, strict=True):
+        vector = b.phi(one.type)
+        vector.add_incoming(one, middle_end)
+        vector.add_incoming(new, narrow_end)
+        found.append(b.extract_element(vector, _I32(0)))
+    return found
 
 
-def _reduced(b: Any, name: str, vector: Any) -> Any:
-    kind = ir.FunctionType(_I32, [_V32])
-    f = b.module.declare_intrinsic(f"llvm.vector.reduce.{name}.v16i32", fnty=kind)
-    return b.call(f, [vector])
+_POINTERS = {
+    "i16": types.CPointer(types.int16),
+    "i32": types.CPointer(types.int32),
+    "u32": types.CPointer(types.uint32),
+    "f32": types.CPointer(types.float32),
+}
+_SCALARS = {"int32": types.int32, "int64": types.int64}
 
 
-@intrinsic
-def round_scores(_context: Any, scores: Any, n_chunks: Any) -> Any:
-    """Round 16 n_chunks scores at ``scores`` to exponents, in place; returns the largest."""
+def _kernel(kinds: str, fold: Any = None) -> Callable[[Body], Any]:
+    """A numba intrinsic whose arguments are of these kinds, and n; it returns what is folded."""
+    wanted = [(_POINTERS | _SCALARS)[kind] for kind in kinds.split()] + [types.int64]
+    result = types.int64 if fold and fold[0] == _I64 else types.int32
 
-    def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
-        scores, n_chunks = arguments
+    def make(body: Body) -> Any:
+        def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
+            found = _rows(b, list(arguments), [fold] if fold else [], body)
+            return found[0] if found else ir.Constant(_I32, 0)
 
-        def step(chunk: Any, best: Any) -> Any:
-            at = _at(b, scores, chunk, _V32)
-            raised = b.add(b.load(at, align=4), _all(1 << (SCORE_SHIFT - 1)))
-            z = b.ashr(raised, _all(SCORE_SHIFT))
-            b.store(z, at, align=4)
-            return _larger(b, best, z)
+        def typing(_context: Any, *_arguments: Any) -> Any:
+            return result(*wanted), generate
 
-        return _reduced(b, "smax", _each_chunk(b, n_chunks, _all(-(1 << 31)), step))
+        names = ["context", *(f"a{i}" for i in range(len(wanted)))]
+        parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        typing.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return intrinsic(typing)
 
-    return types.int32(scores, types.int64), generate
+    return make
 
 
-@intrinsic
-def powers(_context: Any, z: Any, n_chunks: Any, best: Any, shift: Any, out: Any) -> Any:
-    """2**16 * 2**((z - best) / 1024) >> shift of 16 n_chunks exponents; returns the sum."""
+@_kernel("i32 i32 i32")
+def add_scaled(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """x += sigma(acc, m), at most RESIDUAL_LIMIT: arguments x, acc, m."""
+    x, acc, m = a[:3]
+    total = t.b.add(t.load(x), t.product(t.load(acc), t.load(m), 32))
+    t.store(t.clamp(total, RESIDUAL_LIMIT), x)
+    return []
 
-    def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
-        z, n_chunks, best, shift, out = arguments
-        top, least = _splat(b, best), _splat(b, shift)
 
-        def step(chunk: Any, total: Any) -> Any:
-            below = b.sub(top, b.load(_at(b, z, chunk, _V32), align=4))
-            f = b.and_(below, _all(1023))
-            slope = b.sub(_all(EXP2_SLOPE), b.lshr(b.mul(f, _all(EXP2_CURVE)), _all(10)))
-            e = b.sub(_all(1 << 16), b.lshr(b.mul(f, slope), _all(10)))
-            by = b.add(b.lshr(below, _all(10)), least)
-            by = b.select(b.icmp_unsigned("<", by, _all(31)), by, _all(31))
-            w = b.lshr(e, by)
-            b.store(b.trunc(w, _V16), _at(b, out, chunk, _V16), align=2)
-            return b.add(total, w)
+@_kernel("i32 i32 i32 i32")
+def mix(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """x = x A + x0 B: arguments x, x0, A, B."""
+    x, x0, first, second = a[:4]
+    more = t.load(x0), t.load(second)
+    t.store(t.clamp(t.product(t.load(x), t.load(first), MIX_FRAC, more), RESIDUAL_LIMIT), x)
+    return []
 
-        return _reduced(b, "add", _each_chunk(b, n_chunks, _all(0), step))
 
-    return types.int32(z, types.int64, types.int32, types.int32, out), generate
+@_kernel("i32 i32 int32 i32")
+def scale(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """out = sigma(acc, m), at most ``limit``: arguments acc, m, limit, out."""
+    acc, m, limit, out = a[:4]
+    t.store(t.clamp(t.product(t.load(acc), t.load(m), 32), limit), out)
+    return []
+
+
+@_kernel("i32 int32 i16")
+def weigh(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """out = sigma(x, m) of one m, within 16 bits: arguments x, m, out."""
+    x, m, out = a[:3]
+    t.store(t.product(t.load(x), t.all(m), 32), out)
+    return []
+
+
+@_kernel("i32", (_I64, 0, "add"))
+def squares(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
+    """Sum of squares: argument x."""
+    b, x = t.b, t.load(a[0])
+    wide = b.sext(x, t.vector(_I64))
+    return [b.add(folded[0], b.mul(wide, wide))]
+
+
+@_kernel("i32 int32 i16")
+def normalized(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """out = (x inverse) >> NORM_SHIFT: arguments x, inverse, out."""
+    x, inverse, out = a[:3]
+    t.store(t.clamp(t.product(t.load(x), t.all(inverse), NORM_SHIFT), INT16_MAX), out)
+    return []
+
+
+@_kernel("i16 i16 i32 i32")
+def rotate(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """Rotate pairs: arguments first and second numbers, cosines, sines."""
+    b, (first, second, cosine, sine) = t.b, a[:4]
+    u, w, cos, sin = t.load(first), t.load(second), t.load(cosine), t.load(sine)
+    half, by = t.all(1 << (ROTATION_FRAC - 1)), t.all(ROTATION_FRAC)
+    x = b.ashr(b.add(b.sub(b.mul(u, cos), b.mul(w, sin)), half), by)
+    y = b.ashr(b.add(b.add(b.mul(u, sin), b.mul(w, cos)), half), by)
+    t.store(t.clamp(x, INT16_MAX), first)
+    t.store(t.clamp(y, INT16_MAX), second)
+    return []
+
+
+@_kernel("i32 i32 int32 int32 i16")
+def leaky_square(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """LeakyReLU(1/2) squared: arguments acc, m, shift, limit, out."""
+    b, (acc, m, shift, limit, out) = t.b, a[:5]
+    u = t.clamp(t.product(t.load(acc), t.load(m), 32), INT16_MAX)
+    u = b.select(b.icmp_signed("<", u, t.all(0)), b.ashr(u, t.all(1)), u)
+    half = b.lshr(b.shl(_I32(1), shift), _I32(1))
+    squared = b.ashr(b.add(b.mul(u, u), t.all(half)), t.all(shift))
+    t.store(t.smaller(squared, t.all(limit)), out)
+    return []
+
+
+@_kernel("i32", (_I32, -(1 << 31), "smax"))
+def round_scores(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
+    """Round products of queries and keys to exponents, in place; the largest."""
+    b = t.b
+    raised = b.add(t.load(a[0]), t.all(1 << (SCORE_SHIFT - 1)))
+    z = b.ashr(raised, t.all(SCORE_SHIFT))
+    t.store(z, a[0])
+    return [t.larger(best[0], z)]
+
+
+@_kernel("i32 int32 int32 i16", (_I32, 0, "add"))
+def powers(t: _Turn, a: list[Any], total: list[Any]) -> list[Any]:
+    """2**16 * 2**((z - best) / 1024) >> shift: arguments z, best, shift, out; the sum."""
+    z, best, shift, out = a[:4]
+    w = t.power(t.b.sub(t.all(best), t.load(z)), 0, t.all(shift))
+    t.store(w, out)
+    return [t.b.add(total[0], w)]
+
+
+@_kernel("i32 f32 f32", (_I32, -(1 << 31), "smax"))
+def cap(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
+    """The soft cap, in place: arguments products, multipliers, pointer to C; the largest.
+
+    A Pade approximant of tanh, elementwise binary32 in this order.
+    """
+    b, (products, m, scale) = t.b, a[:3]
+
+    def every(value: float) -> Any:
+        return t.all(value, _F32)
+
+    def bounded(x: Any, limit: float) -> Any:
+        x = b.select(b.fcmp_ordered(">", x, every(-limit)), x, every(-limit))
+        return b.select(b.fcmp_ordered("<", x, every(limit)), x, every(limit))
+
+    def horner(y: Any, coefficients: Sequence[float]) -> Any:
+        """Highest first; the first is 1 where that is nothing to multiply with."""
+        value = every(coefficients[0])
+        for i, c in enumerate(coefficients[1:]):
+            value = b.fadd(every(c), y if i == 0 and coefficients[0] == 1 else b.fmul(y, value))
+        return value
+
+    x = bounded(b.fmul(b.sitofp(t.load(products), t.vector(_F32)), t.load(m)), CAP_BOUND)
+    y = b.fmul(x, x)
+    above, below = b.fmul(x, horner(y, PADE_ABOVE)), horner(y, PADE_BELOW)
+    ratio = bounded(b.fdiv(above, below), 1.0)
+    top = t.all(b.load(scale), _F32)
+    logit = b.fptosi(b.fmul(ratio, top), t.vector(_I32))
+    t.store(logit, products)
+    return [t.larger(best[0], logit)]
+
+
+@_kernel("i32 int32 u32")
+def symbol_powers(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """2**24 * 2**((l - best) / 1024): arguments l, best, out."""
+    logits, best, out = a[:3]
+    below = t.b.sub(t.all(best), t.load(logits))
+    t.store(t.power(below, WEIGHT_FRAC - 16, t.all(0)), out)
+    return []

@@ -101,16 +101,6 @@ def activation_limit(inner: int) -> int:
     return min(32767, INT32_MAX // (127 * inner))
 
 
-def attention_weight_bits(window: int) -> int:
-    """Bits of attention's largest weight: the sum of ``window`` weights is below 2**24."""
-    return min(14, 24 - (window - 1).bit_length())
-
-
-def attention_output_bits(c: ModelConfig) -> int:
-    """Fraction bits that attention's output has beyond those of the values, which are int8."""
-    return min(8, (activation_limit(c.n_heads * c.d_head) // 127).bit_length() - 1)
-
-
 def multipliers(
     scales: NDArray[np.float16], frac_in: int, frac_out: int, limit_bits: int
 ) -> NDArray[np.int64]:
