@@ -16,25 +16,13 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-# Bits of the fixed-point tables below.
+# Bits of the fixed-point table below.
 _DIGITS = 160
 
 
 def rounded(value: int) -> int:
     """The nearest integer to value / 2**_DIGITS."""
     return (value + (1 << (_DIGITS - 1))) >> _DIGITS
-
-
-@cache
-def exact_exp2() -> list[int]:
-    """2**(30 - i/1024), times 2**_DIGITS, to within a few units."""
-    root = 2 << _DIGITS  # 2**(1/1024), by ten square roots
-    for _ in range(10):
-        root = math.isqrt(root << _DIGITS)
-    out = [1 << (30 + _DIGITS)]
-    for _ in range(1023):
-        out.append((out[-1] << _DIGITS) // root)
-    return out
 
 
 @cache
@@ -75,7 +63,6 @@ def table(exact: list[int], crc: int) -> list[int]:
     return out
 
 
-EXP2 = table(exact_exp2(), 0xD3F76E47)
 COS = table(exact_cosine(), 0x1886CEDF)
 
 
@@ -93,9 +80,30 @@ def product(matrix: list[list[int]], y: list[int]) -> list[int]:
     return out
 
 
+def product_by_bytes(matrix: list[list[int]], x: list[int], d: int) -> list[int]:
+    a = max(abs(v) for v in x)
+    r = 127 * 2**24 // max(a, 1)
+    q = [(v * r + 2**23) >> 24 for v in x]
+    assert all(abs(v) <= 127 for v in q)
+    factor = a * 2**25 // (127 * d)
+    assert factor < 2**21
+    out = [(v * factor + 2**11) >> 12 for v in product(matrix, q)]
+    assert all(abs(v) < 2**31 for v in out)
+    return out
+
+
+def rms(x: list[int]) -> int:
+    return max(1, math.isqrt(2**8 * sum(v * v for v in x) // len(x)))
+
+
 def norm(x: list[int]) -> list[int]:
-    root = max(1, math.isqrt(2**8 * sum(v * v for v in x) // len(x)))
+    root = rms(x)
     return [sat((v * (2**40 // root) + 2**26) >> 27, 32767) for v in x]
+
+
+def power(d: int) -> int:
+    f = d % 2**10
+    return 2**16 - ((f * (44014 - ((f * 11246) >> 10))) >> 10)
 
 
 def rotate(y: list[int], t: int, phases: list[int]) -> list[int]:
@@ -109,7 +117,12 @@ def rotate(y: list[int], t: int, phases: list[int]) -> list[int]:
 
 
 def limit(n: int) -> int:
-    return min(32767, (2**31 - 1) // (127 * n))
+    return min(32767, (2**31 - 1) // (128 * n))
+
+
+def output_bits(n: int) -> int:
+    """Fraction bits of attention's output beyond those of the values, of n = H K: b."""
+    return min(6, (limit(n) // 127).bit_length() - 1)
 
 
 def float32(v: float) -> float:
@@ -122,7 +135,7 @@ class Model:
 
     def __init__(self, blob: bytes) -> None:
         magic, version, numerics, head_size = struct.unpack_from("<8sHHI", blob)
-        assert (magic, version, numerics) == (b"\x89PGLM\r\n\x1a", 1, 1)
+        assert (magic, version, numerics) == (b"\x89PGLM\r\n\x1a", 1, 2)
         at = 16 + head_size
         assert zlib.crc32(blob[:at]) == struct.unpack_from("<I", blob, at)[0]
         head = json.loads(blob[16:at])
@@ -229,42 +242,41 @@ class Stream:
             j = (40503 * self.p + 30011 * i) % 2**31 % c["bigram_buckets"]
             row, most = tensors["bigram.q"][j], limit(c["bigram_dim"])
             v = [sat(scale(q, s), most) for q, s in zip(row, m("bigram.s", 9), strict=True)]
-            x0 = self._product(x0, "bigram_proj", v, 9)
+            proj = m("bigram_proj.s", residual - 9)
+            x0 = self._add(x0, product(tensors["bigram_proj.q"], v), proj)
         self.e, self.p = y, i
         x = x0
         for layer in range(c["n_layers"]):
             x = self._layer(layer, x, x0)
         y = norm(x)
         self.t += 1
-        logits = product(tensors["embedding.q"], y)
-        return self._symbol_weights(
-            [sat(scale(a, s), 131071) for a, s in zip(logits, m("embedding.s", 1), strict=True)]
-        )
+        return self._symbol_weights(product(tensors["embedding.q"], y))
 
     def _add(self, x: list[int], a: list[int], m: list[int]) -> list[int]:
         return [sat(u + scale(v, s), 2**21 - 1) for u, v, s in zip(x, a, m, strict=True)]
 
     def _product(self, x: list[int], name: str, y: list[int], frac: int) -> list[int]:
-        """x plus a product of what has ``frac`` fraction bits."""
+        """x plus a product by bytes of what has ``frac`` fraction bits."""
         tensors = self.model.tensors
         m = self.multipliers(f"{name}.s", tensors["residual_frac"][0] - frac)
-        return self._add(x, product(tensors[f"{name}.q"], y), m)
+        return self._add(x, product_by_bytes(tensors[f"{name}.q"], y, 2**13), m)
 
     def _layer(self, layer: int, x: list[int], x0: list[int]) -> list[int]:
         c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
         first, second = tensors[f"{name}.mix"]
         mix = [
-            (math.floor(a * 2**32), math.floor(b * 2**32))
+            (math.floor(a * 2**28), math.floor(b * 2**28))
             for a, b in zip(first, second, strict=True)
         ]
         x = [
-            sat((u * a + v * b + 2**31) >> 32, 2**21 - 1)
+            sat((u * a + v * b + 2**27) >> 28, 2**21 - 1)
             for u, v, (a, b) in zip(x, x0, mix, strict=True)
         ]
         value_frac, up_frac = tensors["value_frac"][layer], tensors["up_frac"][layer]
-        o = self._attention(layer, norm(x), value_frac)
-        x = self._product(x, f"{name}.wo", o, value_frac)
-        a = product(tensors[f"{name}.up.q"], norm(x))
+        bits = output_bits(c["n_heads"] * c["d_head"])
+        o = self._attention(layer, x, value_frac, bits)
+        x = self._product(x, f"{name}.wo", o, value_frac + bits)
+        a = product_by_bytes(tensors[f"{name}.up.q"], x, rms(x))
         m = self.multipliers(f"{name}.up.s", up_frac - 9)
         shift, hidden = tensors["square_shift"][layer], []
         for v, s in zip(a, m, strict=True):
@@ -273,22 +285,22 @@ class Stream:
             hidden.append(min((u * u + 2**shift // 2) >> shift, limit(c["d_hidden"])))
         return self._product(x, f"{name}.down", hidden, 2 * up_frac - shift)
 
-    def _attention(self, layer: int, y: list[int], value_frac: int) -> list[int]:
+    def _attention(self, layer: int, x: list[int], value_frac: int, bits: int) -> list[int]:
         c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
         n, heads, groups = c["d_head"], c["n_heads"], c["n_kv_heads"]
-        a = product(tensors[f"{name}.qkv.q"], y)
+        a = product_by_bytes(tensors[f"{name}.qkv.q"], x, rms(x))
         m = self.multipliers(f"{name}.qkv.s", 1)
 
         def head(i: int) -> list[int]:
             part = slice(i * n, (i + 1) * n)
             z = [sat(scale(v, s), 2**21 - 1) for v, s in zip(a[part], m[part], strict=True)]
-            return rotate(norm(z), self.t, tensors["rope_phases"])
+            rotated = rotate(norm(z), self.t, tensors["rope_phases"])
+            return [sat((v + 2**4) >> 5, 127) for v in rotated]
 
         value_m = self.multipliers(f"{name}.qkv.s", value_frac - 9)
         for group in range(groups):
             part = slice((heads + groups + group) * n, (heads + groups + group + 1) * n)
-            most = limit(heads * n)
-            v = [sat(scale(v, s), most) for v, s in zip(a[part], value_m[part], strict=True)]
+            v = [sat(scale(v, s), 127) for v, s in zip(a[part], value_m[part], strict=True)]
             for ring, new in ((self.keys, head(heads + group)), (self.values, v)):
                 ring[layer][group] = [*ring[layer][group], new][-c["windows"][layer] :]
         out: list[int] = []
@@ -296,25 +308,29 @@ class Stream:
             group = h * groups // heads
             keys, values = self.keys[layer][group], self.values[layer][group]
             q, gain = head(h), tensors[f"{name}.gain"][h]
-            z = [(score * gain + 2**27) >> 28 for score in product(keys, q)]
-            d = [max(z) - v for v in z]
-            w = [EXP2[v % 2**10] >> min(14 + (v >> 10), 31) for v in d]
-            r = 32767 * 2**16 // sum(w)
-            p = [(v * r + 2**15) >> 16 for v in w]
-            inverse = 2**32 // sum(p)
-            sums = product([list(column) for column in zip(*values, strict=True)], p)
+            z = [(score * gain + 2**17) >> 18 for score in product(keys, q)]
+            assert all(abs(v) < 2**30 for v in z)
+            top, w = max(z), []
+            for v in z:
+                d = top - v
+                i = min(d >> 10, 15)
+                w.append((255 * power(d) + 2 ** (15 + i)) >> (16 + i))
+            inverse = 2 ** (32 + bits) // sum(w)
+            sums = product([list(column) for column in zip(*values, strict=True)], w)
             out += [(v * inverse + 2**31) >> 32 for v in sums]
+            assert all(abs(v) <= limit(heads * n) for v in out)
         return out
 
-    def _symbol_weights(self, z: list[int]) -> list[int]:
+    def _symbol_weights(self, a: list[int]) -> list[int]:
         c = float(self.model.config["softcap"])
-        inverse, top = float32(1 / (1024 * c)), float32((1024 * 1.4426950408889634) * c)
+        top = float32((1024 * 1.4426950408889634) * c)
         f, logits = float32, []
-        for v in z:
-            x = f(v * inverse)
+        for v, s in zip(a, self.model.tensors["embedding.s"], strict=True):
+            inverse = f((float(s) * 2.0**-9) / c)
+            x = min(max(f(f(float(v)) * inverse), -8.0), 8.0)
             y = f(x * x)
             n = f(x * f(135135 + f(y * f(17325 + f(y * f(378 + y))))))
             d = f(135135 + f(y * f(62370 + f(y * f(3150 + f(y * 28))))))
             logits.append(int(f(min(max(f(n / d), -1.0), 1.0) * top)))
-        best = max(logits)
-        return [EXP2[(best - v) % 2**10] >> min(6 + ((best - v) >> 10), 31) for v in logits]
+        most = max(logits)
+        return [(2**8 * power(most - v)) >> min((most - v) >> 10, 31) for v in logits]

@@ -18,7 +18,7 @@ import numpy as np
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType
 from pgolf_codec.codec.tokenizer import BLANK, Tokenizer
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.weights import IntegerWeights, tensor_specs
+from pgolf_codec.lm.weights import IntegerWeights, activation_limit, tensor_specs
 
 PROSE = """\
 The old mill stood where the river bends to the south, and every evening the miller's
@@ -123,7 +123,7 @@ def tiny_weights(tokenizer: Tokenizer) -> IntegerWeights:
         tensors[f"blocks.{i}.gain"] = np.array(gains, np.int32)
     tensors["rope_phases"] = np.array([10430, 2833, 769], np.uint16)
     tensors["residual_frac"] = np.array([14], np.int32)
-    tensors["value_frac"] = np.array([12, 11, 12], np.int32)
+    tensors["value_frac"] = np.array([6, 5, 5], np.int32)
     tensors["up_frac"] = np.array([12, 11, 11], np.int32)
     tensors["square_shift"] = np.array([14, 12, 13], np.int32)
     _write_counts(tensors["embedding.q"], tensors["embedding.s"], tokenizer)
@@ -176,7 +176,7 @@ def hot_weights(config: ModelConfig, seed: int) -> IntegerWeights:
         elif spec.dtype is np.int8:
             values = [rng.choice((-127, 127)) for _ in range(n)]
         elif name.endswith("gain"):
-            values = [rng.choice((-(2**31), -12345, 0, 1 << 20, 2**31 - 1)) for _ in range(n)]
+            values = [rng.choice((1 - 2**26, -12345, 0, 1 << 20, 2**26 - 1)) for _ in range(n)]
         else:
             continue
         tensors[name] = np.array(values, np.int64).astype(spec.dtype).reshape(spec.shape)
@@ -184,20 +184,22 @@ def hot_weights(config: ModelConfig, seed: int) -> IntegerWeights:
         tensors[name][:] = 127  # sums of one sign reach their limits
     residual, value, up = (int(tensors[f"{n}_frac"].max()) for n in ("residual", "value", "up"))
     hidden = int((2 * tensors["up_frac"] - tensors["square_shift"]).min())
-    top = {  # multipliers below 2**31, 2**40, 2**44
-        "embedding": 2.0**-2,
+    wide = activation_limit(config.n_heads * config.d_head) // 127
+    output = int(tensors["value_frac"].min()) + min(6, wide.bit_length() - 1)
+    top = {  # multipliers below 2**31, 2**40, 2**44; the embedding's scales have no limit
+        "embedding": 8.0,
         "bigram": 8.0,
         "smear": 2.0 ** (17 - residual),
-        "mix": 256.0,
+        "mix": 8.0,
         "bigram_proj": 2.0 ** (8 - residual),
         "qkv": 2.0 ** -(1 + max(1, value - 9)),
-        "wo": 2.0 ** (int(tensors["value_frac"].min()) - 1 - residual),
+        "wo": 2.0 ** (output - 1 - residual),
         "up": 2.0 ** (8 - up),
         "down": 2.0 ** (hidden - 1 - residual),
     }
     for name, spec in specs.items():
         if spec.dtype is np.float16:
-            most = top[_kind(name)] * 0.999
+            most = min(top[_kind(name)] * 0.999, 65504.0)
             values = [
                 rng.choice((-1, 1)) * most * rng.random() ** 4 for _ in range(math.prod(spec.shape))
             ]
