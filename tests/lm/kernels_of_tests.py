@@ -26,5 +26,5 @@ def isqrt(v):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def normalize(x, unit, out):  # type: ignore[no-untyped-def]
-    _normalize(x, unit, out)
+def normalize(x, out):  # type: ignore[no-untyped-def]
+    _normalize(x, out)

@@ -19,7 +19,7 @@ from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm import tables
 from pgolf_codec.lm.engine import Engine
 from pgolf_codec.lm.graph import NUMERICS_VERSION
-from pgolf_codec.lm.numerics import KEY_UNIT, RESIDUAL_LIMIT
+from pgolf_codec.lm.numerics import RESIDUAL_LIMIT
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 from pgolf_codec.quant.artifact import dump_artifact
 
@@ -149,7 +149,7 @@ def test_norm_at_its_limits(n: int) -> None:
     for x in vectors:
         x = x.astype(np.int32)
         out = np.empty(n, np.int16)
-        kernels_of_tests.normalize(x, KEY_UNIT, out)
+        kernels_of_tests.normalize(x, out)
         y = out.astype(np.int64)
         assert y.tolist() == reference.norm(x.tolist())
         assert (y * y).sum() <= n * 1024.5**2
