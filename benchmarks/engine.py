@@ -27,23 +27,12 @@ from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.lm import attention, kernels, products
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.engine import make_buffers, make_state
-from pgolf_codec.lm.layout import (
-    AMX,
-    COLUMNS,
-    QUADS,
-    TILE,
-    Buffers,
-    Params,
-    State,
-    pack,
-    scratch_bytes,
-)
-from pgolf_codec.lm.tiles import CONFIGURATIONS, address, address32, begin_tiles, end_tiles
+from pgolf_codec.lm.layout import Buffers, Params, State, byte_room, pack
 
 RESULT = Path(__file__).resolve().parent / "results" / "engine.json"
 ROWS = 128
 REPEATS = 25
-PEAK_SHAPE = (16, 64, 512)
+PEAK_SHAPE = (32, 64, 256)
 """Rows, columns and inner size of a product that the first cache holds."""
 PEAK_REPEATS = 200
 STEPS = 16
@@ -141,38 +130,20 @@ def weights_read(c: ModelConfig) -> int:
 
 
 # Kernels as functions that Python can call: numba resolves the names of this module.
-_matmul, _embed, _mix, _normalize = (
-    products.matmul, kernels.embed, kernels.mix_rows, kernels.normalize_rows,
+_matmul8, _matmul16, _embed, _mix = (
+    products.matmul8, products.matmul16, kernels.embed, kernels.mix_rows,
 )  # fmt: skip
-_attend, _add, _activate, _symbols = (
-    attention.attend, kernels.add_scaled_rows, kernels.activate_rows, kernels.symbol_weights,
+_attend, _add, _normalized, _plain, _activate, _symbols = (
+    attention.attend, kernels.add_scaled_rows, kernels.normalized_bytes, kernels.plain_bytes,
+    kernels.activate_rows, kernels.symbol_weights,
 )  # fmt: skip
 _interval = coding_kernels.interval
-_tiles, _few_rows = products._tiles, products._few_rows
 
 
 @numba.njit(nogil=True)
-def multiply(x: Any, packed: Any, out: Any, scratch: Any, repeats: int) -> None:
-    """Products alone: rows were split into bytes before, where that is how it is done."""
-    _matmul(x, packed, out, x.shape[0], scratch)
-    blocks, stride = packed.shape
-    if AMX:
-        begin_tiles(address(CONFIGURATIONS, 16 * 64))
+def multiply(x: Any, packed: Any, out: Any, repeats: int) -> None:
     for _ in range(repeats):
-        if AMX:
-            _tiles(
-                0, 1, 16, stride // (2 * TILE), address(packed, 4 * COLUMNS), stride, blocks,
-                address32(packed, 0), stride // 4, scratch, out, 0,
-            )  # fmt: skip
-        elif QUADS:
-            _few_rows(
-                0, 16, stride // (2 * TILE), address(packed, 4 * COLUMNS), stride, blocks,
-                address32(packed, 0), stride // 4, scratch, out, 0,
-            )  # fmt: skip
-        else:
-            _matmul(x, packed, out, 16, scratch)
-    if AMX:
-        end_tiles()
+        _matmul8(x, packed, out, x.shape[0])
 
 
 @numba.njit(nogil=True)
@@ -192,34 +163,39 @@ def embed(p: Params, s: State, ids: Any, b: Buffers) -> None:
 def vectors(p: Params, layer: int, b: Buffers) -> None:
     """What a layer does to rows of the width of the model."""
     _mix(b.x, b.x0, p.mix_m[layer], ROWS)
-    _normalize(b.x, b.y, ROWS)
-    _add(b.x, b.acc_d, p.wo_m[layer], ROWS)
-    _normalize(b.x, b.y, ROWS)
-    _add(b.x, b.acc_d, p.down_m[layer], ROWS)
+    _normalized(b.x, b.y8, b.factors, ROWS)
+    _plain(b.room.attended, b.attended8, b.factors, ROWS)
+    _add(b.x, b.acc_d, b.factors, p.wo_m[layer], ROWS)
+    _normalized(b.x, b.y8, b.factors, ROWS)
+    _add(b.x, b.acc_d, b.factors, p.down_m[layer], ROWS)
 
 
 @numba.njit(nogil=True)
 def matrices(p: Params, layer: int, b: Buffers) -> None:
-    _matmul(b.y, p.qkv[layer], b.acc_qkv, ROWS, b.scratch)
-    _matmul(b.room.attended, p.wo[layer], b.acc_d, ROWS, b.scratch)
-    _matmul(b.y, p.up[layer], b.acc_up, ROWS, b.scratch)
-    _matmul(b.hidden, p.down[layer], b.acc_d, ROWS, b.scratch)
+    _matmul8(b.y8, p.qkv[layer], b.acc_qkv, ROWS)
+    _matmul8(b.attended8, p.wo[layer], b.acc_d, ROWS)
+    _matmul8(b.y8, p.up[layer], b.acc_up, ROWS)
+    _matmul8(b.hidden8, p.down[layer], b.acc_d, ROWS)
 
 
 @numba.njit(nogil=True)
 def activations(p: Params, layer: int, b: Buffers) -> None:
-    _activate(b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, ROWS)
+    _activate(
+        b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, b.hidden8,
+        b.factors, ROWS,
+    )  # fmt: skip
 
 
 @numba.njit(nogil=True)
 def attend(p: Params, s: State, layer: int, b: Buffers) -> None:
-    _attend(p.heads, s.strips, layer, 0, s.position[0], 0, ROWS, b.acc_qkv, b.room)
+    position = s.position[0]
+    _attend(p.heads, s.strips, layer, 0, position, 0, ROWS, b.acc_qkv, b.factors, b.room)
 
 
 @numba.njit(nogil=True)
 def head(p: Params, b: Buffers) -> None:
     for first in (0, ROWS // 2):
-        _matmul(b.y[first : first + ROWS // 2], p.head, b.logits, ROWS // 2, b.scratch)
+        _matmul16(b.y[first : first + ROWS // 2], p.head, b.logits, ROWS // 2, b.scratch)
 
 
 @numba.njit(nogil=True)
@@ -236,9 +212,9 @@ def peak() -> Work:
     rows, n, k = PEAK_SHAPE
     rng = np.random.default_rng(1)
     packed = pack(rng.integers(-127, 128, (n, k)).astype(np.int8))
-    x = rng.integers(-2000, 2000, (rows, k)).astype(np.int16)
-    out, scratch = np.zeros((rows, n), np.int32), np.zeros(scratch_bytes(rows, k), np.int8)
-    return lambda: multiply(x, packed, out, scratch, PEAK_REPEATS)
+    x, out = byte_room(rows, k), np.zeros((rows, n), np.int32)
+    x[:] = rng.integers(-127, 128, (rows, k))
+    return lambda: multiply(x, packed, out, PEAK_REPEATS)
 
 
 def memory() -> Work:

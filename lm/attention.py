@@ -13,11 +13,10 @@ import numpy as np
 
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.lm import layout
-from pgolf_codec.lm.elementwise import clamp, normalize
+from pgolf_codec.lm.elementwise import normalize
 from pgolf_codec.lm.layout import (
     COLUMNS,
     I8,
-    I16,
     I32,
     POSITIONS,
     QUADS,
@@ -28,12 +27,15 @@ from pgolf_codec.lm.layout import (
     Room,
     Strips,
 )
-from pgolf_codec.lm.numerics import GAIN_SHIFT, INT8_MAX, KEY_SHIFT, KEY_UNIT, RESIDUAL_LIMIT
+from pgolf_codec.lm.numerics import INT8_MAX, RESIDUAL_LIMIT
 from pgolf_codec.lm.products import times_keys, times_values
 from pgolf_codec.lm.tiles import address, put32
-from pgolf_codec.lm.vectors import powers, rotate, round_scores, scale, weigh
+from pgolf_codec.lm.vectors import powers, rotate, round_scores, scale, shortened, weigh
 
 key_block_bytes, padded = jit(layout.key_block_bytes), jit(layout.padded)
+
+NOTHING = np.int32(-(1 << 30))
+"""An exponent below all others."""
 
 
 @jit
@@ -45,28 +47,19 @@ def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
 
 
 @jit
-def _store_key(strip: I8, start: int, slot: int, key: I16) -> None:
-    """Round a key to 4 fraction bits and put it into its slot."""
+def _store_key(strip: I8, start: int, slot: int, key: Any) -> None:
     block, column = start + (slot >> 5) * key_block_bytes(key.size), slot & 31
     if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
         total, at = np.int32(0), block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
-        for c in range(0, key.size, 2):
-            low, high = _rounded(key[c]), _rounded(key[c + 1])
-            to = at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 2)
-            strip[to], strip[to + 1] = low, high
-            total += np.int32(low) + np.int32(high)
+        for c in range(key.size):
+            strip[at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 3)] = key[c]
+            total += np.int32(key[c])
         put32(strip, block + 4 * column, -128 * total)
     else:  # (pair, column, position of 2)
         at = block + column * 2
         for c in range(0, key.size, 2):
-            strip[at], strip[at + 1] = _rounded(key[c]), _rounded(key[c + 1])
+            strip[at], strip[at + 1] = key[c], key[c + 1]
             at += 2 * COLUMNS
-
-
-@jit
-def _rounded(k: np.int16) -> np.int8:
-    half = np.int32(1 << (KEY_SHIFT - 1))
-    return np.int8(clamp((np.int32(k) + half) >> np.int32(KEY_SHIFT), np.int32(INT8_MAX)))
 
 
 @jit
@@ -112,7 +105,7 @@ def _shift(strip: I8, at: int, size: int, by: int) -> None:
 
 
 @jit
-def _softmax(z: I32, low: int, high: int, shift: int, out: I16) -> int:
+def _softmax(z: I32, low: int, high: int, gain: int, out: Any) -> int:
     """``out`` (slots) about proportional to exp of the products z; returns its sum.
 
     Only z[low:high] count, the others' weights are 0.
@@ -122,19 +115,22 @@ def _softmax(z: I32, low: int, high: int, shift: int, out: I16) -> int:
         out[j] = 0
     for j in range(last, out.size):
         out[j] = 0
-    nothing = np.int32(-(1 << 31))
-    for j in range(first, low):
-        z[j] = nothing
+    for j in range(first, low):  # what does not count must not be the largest
+        z[j] = z[low]
     for j in range(high, last):
-        z[j] = nothing
-    best = round_scores(address(z, first), last - first)
-    return int(powers(address(z, first), best, shift, address(out, first), last - first))
+        z[j] = z[low]
+    best = round_scores(address(z, first), gain, last - first)
+    for j in range(first, low):
+        z[j] = NOTHING
+    for j in range(high, last):
+        z[j] = NOTHING
+    return int(powers(address(z, first), best, address(out, first), last - first))
 
 
 @jit
 def attend(
     h: Heads, s: Strips, layer: int, lane: int, position: int, first: int, count: int, acc: I32,
-    b: Room,
+    factors: I32, b: Room,
 ) -> None:  # fmt: skip
     """Rows first .. first + count of ``acc`` (rows, queries, keys and values) into b.attended.
 
@@ -144,11 +140,11 @@ def attend(
         some = min(POSITIONS, count - j)
         _make_room(h, s, lane, layer, position + j)
         for g in range(h.n_kv_heads):
-            _attend_group(h, s, layer, lane, g, position + j, first + j, some, acc, b)
+            _attend_group(h, s, layer, lane, g, position + j, first + j, some, acc, factors, b)
 
 
 @jit
-def _number(rows: I32, row: int, column: int) -> Any:
+def _number(rows: Any, row: int, column: int) -> Any:
     """Pointer to one number of an array (rows, columns)."""
     return address(rows, row * rows.shape[1] + column)
 
@@ -156,7 +152,7 @@ def _number(rows: I32, row: int, column: int) -> Any:
 @jit
 def _attend_group(
     h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
-    acc: I32, b: Room,
+    acc: I32, factors: I32, b: Room,
 ) -> None:  # fmt: skip
     kd, share = h.d_head, h.n_heads // h.n_kv_heads
     slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
@@ -165,21 +161,21 @@ def _attend_group(
     key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
     q_at, k_at = g * share * kd, (h.n_heads + g) * kd
     v_at = (h.n_heads + h.n_kv_heads + g) * kd
-    head = b.head
-    to, half = address(head, 0), h.phases.size
+    head, normed, half = b.head, b.normed, h.phases.size
+    to, y = address(head, 0), address(normed, 0)
     for j in range(count):
-        row, r, slot = first + j, j * share, position + j - origin
+        row, slot = first + j, position + j - origin
         cos, sin = address(b.cos, row * half), address(b.sin, row * half)
         for i in range(share + 1):  # queries, then the key
-            at, unit, out = k_at, KEY_UNIT, b.key
-            if i < share:
-                at, out = q_at + i * kd, b.q[r + i]
-                unit = h.gain[layer, g * share + i] << GAIN_SHIFT
-            scale(_number(acc, row, at), _number(h.qkv_m, layer, at), RESIDUAL_LIMIT, to, kd)
-            normalize(head, unit, out)
-            rotate(address(out, 0), address(out, half), cos, sin, half)
+            at = q_at + i * kd if i < share else k_at
+            m = _number(h.qkv_m, layer, at)
+            scale(_number(acc, row, at), factors[row], m, RESIDUAL_LIMIT, to, kd)
+            normalize(head, normed)
+            rotate(y, address(normed, half), cos, sin, half)
+            shortened(y, _number(b.q, j * share + i, 0) if i < share else address(b.key, 0), kd)
         _store_key(keys, key_start, slot, b.key)
-        scale(_number(acc, row, v_at), _number(h.qkv_m, layer, v_at), INT8_MAX, to, kd)
+        m = _number(h.qkv_m, layer, v_at)
+        scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, to, kd)
         _store_value(values, value_start, slots, slot, head)
     seen = max(0, position - window + 1)
     start = seen // SLOTS * SLOTS
@@ -187,18 +183,18 @@ def _attend_group(
     used, rows = position + count - start, count * share
     times_keys(
         b.q, rows, keys, key_start + (start + column - origin) // COLUMNS * block, block,
-        (used - column + COLUMNS - 1) // COLUMNS, b.scratch, b.scores, column,
+        (used - column + COLUMNS - 1) // COLUMNS, b.scores, column,
     )  # fmt: skip
     used = (used + SLOTS - 1) // SLOTS * SLOTS
     for j in range(count):
         low, high = max(0, position + j - window + 1) - start, position + j + 1 - start
         for i in range(share):
             r = j * share + i
-            shares = b.shares[r, :used]
-            b.totals[r] = _softmax(b.scores[r], low, high, h.weight_shift[layer], shares)
+            gain, shares = h.gain[layer, g * share + i], b.shares[r, :used]
+            b.totals[r] = _softmax(b.scores[r], low, high, gain, shares)
     times_values(
         b.shares, rows, used, values, value_start + (start - origin) * COLUMNS, COLUMNS * slots,
-        width // COLUMNS, b.scratch, b.sums,
+        width // COLUMNS, b.sums,
     )  # fmt: skip
     for j in range(count):
         for i in range(share):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.numerics import INT16_MAX, NORM_SHIFT
+from pgolf_codec.lm.numerics import BYTE_SHIFT, FACTOR_FRAC, INT16_MAX, NORM_SHIFT
 from pgolf_codec.lm.tiles import address
 from pgolf_codec.lm.vectors import normalized, squares
 
@@ -42,13 +42,30 @@ def isqrt(v: int) -> int:
 
 
 @jit
-def normalize(x: I32, unit: int, out: I16) -> None:
-    """out = x / rms(x) in units of 2**-9, if ``unit`` is KEY_UNIT; |x| < 2**21."""
-    total = squares(address(x, 0), x.size)
-    inverse = unit // max(1, isqrt((total << 8) // x.size))
-    if -(1 << 31) <= inverse < 1 << 31:
+def root_mean_square(x: I32) -> int:
+    """In units of 2**-4 of those of x; |x| < 2**21."""
+    return max(1, isqrt((squares(address(x, 0), x.size) << 8) // x.size))
+
+
+@jit
+def normalize(x: I32, out: I16) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
+    inverse = (np.int64(1) << 40) // root_mean_square(x)
+    if inverse < 1 << 31:
         normalized(address(x, 0), inverse, address(out, 0), x.size)
     else:
         for i in range(x.size):
             v = (np.int64(x[i]) * inverse + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT
             out[i] = clamp(v, INT16_MAX)
+
+
+@jit
+def byte_scale(largest: int) -> int:
+    """R of numbers of which none is larger."""
+    return (127 << BYTE_SHIFT) // max(1, largest)
+
+
+@jit
+def byte_factor(largest: int, rms: int) -> int:
+    """A of these bytes."""
+    return (largest << FACTOR_FRAC) // (127 * rms)

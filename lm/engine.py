@@ -23,6 +23,7 @@ from pgolf_codec.lm.layout import (
     Room,
     State,
     Strips,
+    byte_room,
     key_block_bytes,
     pack,
     padded,
@@ -38,7 +39,6 @@ from pgolf_codec.lm.numerics import (
     SMEAR_BITS,
     TABLE_BITS,
     attention_output_bits,
-    attention_weight_bits,
 )
 from pgolf_codec.lm.tables import cosine_table
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
@@ -178,7 +178,6 @@ def make_params(w: IntegerWeights) -> Params:
             d_head=c.d_head,
             output_bits=output_bits,
             gain=np.stack(gain),
-            weight_shift=np.array([16 - attention_weight_bits(w) for w in c.windows], np.int64),
             qkv_m=np.stack(qkv_m),
             windows=np.array(c.windows, np.int64),
             slots=np.array(slots, np.int64),
@@ -232,25 +231,29 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
 def make_buffers(c: ModelConfig, rows: int) -> Buffers:
     q, kv, share = c.n_heads * c.d_head, c.n_kv_heads * c.d_head, c.n_heads // c.n_kv_heads
     seen, longest = layout.POSITIONS * share, strip_slots(max(c.windows))
-    inner = max(c.d_model, c.d_hidden, q, c.bigram_dim)
+    inner = max(c.d_model, c.bigram_dim)
     return Buffers(
         room=Room(
             cos=np.empty((rows, c.rope_dims // 2), np.int32),
             sin=np.empty((rows, c.rope_dims // 2), np.int32),
             head=np.empty(c.d_head, np.int32),
-            key=np.empty(c.d_head, np.int16),
-            q=np.empty((seen, c.d_head), np.int16),
+            normed=np.empty(c.d_head, np.int16),
+            key=np.empty(c.d_head, np.int8 if layout.QUADS else np.int16),
+            q=byte_room(seen, c.d_head),
             scores=np.empty((seen, longest), np.int32),
-            shares=np.empty((seen, longest), np.int16),
+            shares=byte_room(seen, longest),
             sums=np.empty((seen, padded(c.d_head)), np.int32),
             totals=np.empty(seen, np.int64),
-            scratch=np.empty(scratch_bytes(seen, max(longest, c.d_head)), np.int8),
             attended=np.empty((rows, q), np.int16),
         ),
         x0=np.empty((rows, c.d_model), np.int32),
         x=np.empty((rows, c.d_model), np.int32),
         y=np.empty((rows, c.d_model), np.int16),
         bigram=np.empty((rows, c.bigram_dim), np.int16),
+        factors=np.empty(rows, np.int32),
+        y8=byte_room(rows, c.d_model),
+        attended8=byte_room(rows, q),
+        hidden8=byte_room(rows, c.d_hidden),
         acc_d=np.empty((rows, padded(c.d_model)), np.int32),
         acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
         acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),

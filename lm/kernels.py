@@ -7,13 +7,22 @@ the instruction set do not matter.  Attention is in :mod:`pgolf_codec.lm.attenti
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pgolf_codec.codec.coding_kernels import decode_symbols, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.lm.attention import attend, set_angles
-from pgolf_codec.lm.elementwise import clamp, normalize, scaled
+from pgolf_codec.lm.elementwise import (
+    byte_factor,
+    byte_scale,
+    clamp,
+    normalize,
+    root_mean_square,
+    scaled,
+)
 from pgolf_codec.lm.layout import (
     F32,
     HEAD_ROWS,
@@ -24,10 +33,20 @@ from pgolf_codec.lm.layout import (
     Params,
     State,
 )
-from pgolf_codec.lm.numerics import KEY_UNIT, NORM_FRAC, RESIDUAL_LIMIT
-from pgolf_codec.lm.products import matmul
+from pgolf_codec.lm.numerics import FACTOR_SHIFT, NORM_FRAC, RESIDUAL_LIMIT, UNIT_RMS
+from pgolf_codec.lm.products import matmul8, matmul16
 from pgolf_codec.lm.tiles import address
-from pgolf_codec.lm.vectors import add_scaled, cap, leaky_square, mix, symbol_powers
+from pgolf_codec.lm.vectors import (
+    add_scaled,
+    bytes16,
+    bytes32,
+    cap,
+    largest16,
+    largest32,
+    leaky_square,
+    mix,
+    symbol_powers,
+)
 
 
 @jit
@@ -44,7 +63,7 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             x, x0, y = b.x[r], b.x0[r], b.y[r]
             for c in range(d):
                 x[c] = np.int32(p.embedding[token, c]) << 8
-            normalize(x, KEY_UNIT, y)
+            normalize(x, y)
             for c in range(d):
                 e = np.int64(y[c])
                 e = e << up if up >= 0 else e >> -up
@@ -59,14 +78,36 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             s.last_id[lane + i] = token
             set_angles(p.heads, s.position[lane + i] + j, b.room.cos[r], b.room.sin[r])
     if p.bigram.shape[0] > 0:
-        matmul(b.bigram, p.proj, b.acc_d, n * t, b.scratch)
-        add_scaled_rows(b.x0, b.acc_d, p.proj_m, n * t)
+        matmul16(b.bigram, p.proj, b.acc_d, n * t, b.scratch)
+        for r in range(n * t):
+            b.factors[r] = 1 << FACTOR_SHIFT
+        add_scaled_rows(b.x0, b.acc_d, b.factors, p.proj_m, n * t)
 
 
 @jit
-def add_scaled_rows(x: I32, acc: I32, m: I32, rows: int) -> None:
+def add_scaled_rows(x: I32, acc: I32, factors: I32, m: I32, rows: int) -> None:
     for r in range(rows):
-        add_scaled(address(x[r], 0), address(acc[r], 0), address(m, 0), x.shape[1])
+        add_scaled(address(x[r], 0), address(acc[r], 0), factors[r], address(m, 0), x.shape[1])
+
+
+@jit
+def normalized_bytes(x: I32, out: Any, factors: I32, rows: int) -> None:
+    """Rows of x as bytes, and their factors."""
+    for r in range(rows):
+        row, n = address(x[r], 0), x.shape[1]
+        largest = largest32(row, n)
+        bytes32(row, byte_scale(largest), address(out[r], 0), n)
+        factors[r] = byte_factor(largest, root_mean_square(x[r]))
+
+
+@jit
+def plain_bytes(x: I16, out: Any, factors: I32, rows: int) -> None:
+    """As :func:`normalized_bytes`, but not normalised."""
+    for r in range(rows):
+        row, n = address(x[r], 0), x.shape[1]
+        largest = largest16(row, n)
+        bytes16(row, byte_scale(largest), address(out[r], 0), n)
+        factors[r] = byte_factor(largest, UNIT_RMS)
 
 
 @jit
@@ -76,16 +117,17 @@ def mix_rows(x: I32, x0: I32, m: I32, rows: int) -> None:
 
 
 @jit
-def normalize_rows(x: I32, out: I16, rows: int) -> None:
+def activate_rows(
+    acc: I32, m: I32, shift: int, limit: int, hidden: I16, out: Any, factors: I32, rows: int
+) -> None:
+    """From products of bytes to hidden units as bytes."""
+    n = hidden.shape[1]
     for r in range(rows):
-        normalize(x[r], KEY_UNIT, out[r])
-
-
-@jit
-def activate_rows(acc: I32, m: I32, shift: int, limit: int, out: I16, rows: int) -> None:
-    for r in range(rows):
-        to, n = address(out[r], 0), out.shape[1]
-        leaky_square(address(acc[r], 0), address(m, 0), shift, limit, to, n)
+        row = address(hidden[r], 0)
+        products = address(acc[r], 0)
+        largest = leaky_square(products, factors[r], address(m, 0), shift, limit, row, n)
+        bytes16(row, byte_scale(largest), address(out[r], 0), n)
+        factors[r] = byte_factor(largest, UNIT_RMS)
 
 
 @jit
@@ -99,21 +141,27 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             b.x[r, c] = b.x0[r, c]
     for layer in range(p.square_shift.size):
         mix_rows(b.x, b.x0, p.mix_m[layer], rows)
-        normalize_rows(b.x, b.y, rows)
-        matmul(b.y, p.qkv[layer], b.acc_qkv, rows, b.scratch)
+        normalized_bytes(b.x, b.y8, b.factors, rows)
+        matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
         for i in range(n):
             position = s.position[lane + i]
-            attend(p.heads, s.strips, layer, lane + i, position, i * t, t, b.acc_qkv, b.room)
-        matmul(b.room.attended, p.wo[layer], b.acc_d, rows, b.scratch)
-        add_scaled_rows(b.x, b.acc_d, p.wo_m[layer], rows)
-        normalize_rows(b.x, b.y, rows)
-        matmul(b.y, p.up[layer], b.acc_up, rows, b.scratch)
+            attend(
+                p.heads, s.strips, layer, lane + i, position, i * t, t, b.acc_qkv, b.factors,
+                b.room,
+            )  # fmt: skip
+        plain_bytes(b.room.attended, b.attended8, b.factors, rows)
+        matmul8(b.attended8, p.wo[layer], b.acc_d, rows)
+        add_scaled_rows(b.x, b.acc_d, b.factors, p.wo_m[layer], rows)
+        normalized_bytes(b.x, b.y8, b.factors, rows)
+        matmul8(b.y8, p.up[layer], b.acc_up, rows)
         activate_rows(
-            b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, rows
-        )
-        matmul(b.hidden, p.down[layer], b.acc_d, rows, b.scratch)
-        add_scaled_rows(b.x, b.acc_d, p.down_m[layer], rows)
-    normalize_rows(b.x, b.y, rows)
+            b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, b.hidden8,
+            b.factors, rows,
+        )  # fmt: skip
+        matmul8(b.hidden8, p.down[layer], b.acc_d, rows)
+        add_scaled_rows(b.x, b.acc_d, b.factors, p.down_m[layer], rows)
+    for r in range(rows):
+        normalize(b.x[r], b.y[r])
     for i in range(n):
         s.position[lane + i] += t
 
@@ -129,7 +177,7 @@ def symbol_weights(m: F32, top: F32, products: I32, out: U32) -> None:
 @jit
 def head(p: Params, first: int, rows: int, b: Buffers) -> None:
     """Logits of rows of the final states, before their scales."""
-    matmul(b.y[first : first + rows], p.head, b.logits, rows, b.scratch)
+    matmul16(b.y[first : first + rows], p.head, b.logits, rows, b.scratch)
 
 
 @jit

@@ -5,7 +5,7 @@ No kernel is here, and numba is not imported.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,15 @@ QUADS = instruction_set() in ("amx", "avx512vnni")
 """Whether weights are packed for products of bytes (:mod:`pgolf_codec.lm.tiles`)."""
 
 
+BYTE = "i8" if QUADS else "i16"
+"""How activations of 8 bits are stored: what the products of this machine take."""
+
+
+def byte_room(rows: int, width: int) -> NDArray[Any]:
+    """Activations of 8 bits, rows padded with zeros to whole steps."""
+    return np.zeros((rows, -(-width // TILE_BYTES) * TILE_BYTES), np.int8 if QUADS else np.int16)
+
+
 def padded(n: int) -> int:
     """To whole blocks of columns."""
     return -(-n // COLUMNS) * COLUMNS
@@ -59,7 +68,7 @@ def pack(weights: I8) -> I8:
 
 
 def scratch_bytes(rows: int, inner: int) -> int:
-    """Size of the scratch that :func:`products.matmul` needs."""
+    """Size of the scratch that :func:`products.matmul16` needs."""
     tiles = -(-rows // TILE_ROWS) * -(-inner // TILE_BYTES)
     return 4 * TILE + tiles * 2 * TILE if QUADS else 0
 
@@ -84,7 +93,6 @@ class Heads(NamedTuple):
     d_head: int
     output_bits: int
     gain: I64  # (L, H)
-    weight_shift: I64  # (L): of 17 bits, for Sum w to fit 24
     qkv_m: I32  # (L, padded)
     windows: I64  # (L)
     slots: I64  # (L): length of the strip, a multiple of 64
@@ -111,11 +119,11 @@ class Room(NamedTuple):
     cos: I32  # (rows, R / 2)
     sin: I32
     head: I32  # (K)
-    key: I16  # (K)
-    q: I16  # (POSITIONS * H / G, K)
+    normed: I16  # (K)
+    key: Any  # (K): bytes, as those of q and shares
+    q: Any  # (POSITIONS * H / G, K)
     scores: I32  # (POSITIONS * H / G, most slots)
-    shares: I16  # (POSITIONS * H / G, most slots)
-    scratch: I8  # of products
+    shares: Any  # (POSITIONS * H / G, most slots)
     sums: I32  # (POSITIONS * H / G, K')
     totals: I64  # (POSITIONS * H / G)
     attended: I16  # (rows, H * K)
@@ -165,10 +173,14 @@ class Buffers(NamedTuple):
     x: I32
     y: I16  # (rows, D)
     bigram: I16  # (rows, Db)
+    factors: I32  # (rows): A of the bytes below
+    y8: Any  # (rows, D) bytes
+    attended8: Any  # (rows, H * K)
+    hidden8: Any  # (rows, F)
     acc_d: I32  # (rows, D padded)
     acc_qkv: I32
     acc_up: I32
     hidden: I16  # (rows, F)
     logits: I32  # (HEAD_ROWS, V padded)
     weights: U32  # (V)
-    scratch: I8  # of matmul
+    scratch: I8  # of matmul16

@@ -12,14 +12,15 @@ HEAD_FRAC = 10
 """Of queries and keys before they are normalised."""
 MIX_FRAC = 28
 """Of the factors of x and x0."""
+BYTE_SHIFT, FACTOR_SHIFT, FACTOR_FRAC = 24, 12, 25
+"""Of the factors that turn a row into bytes, and a product with these back."""
+UNIT_RMS = 1 << 13
+"""Stands for the root mean square of a row that is not to be normalised."""
 NORM_SHIFT = 27
-KEY_UNIT = 1 << 40
-"""norm(x) is (x * (KEY_UNIT // r)) >> NORM_SHIFT; a query has its gain << GAIN_SHIFT in its place."""
-GAIN_SHIFT = 23
 KEY_SHIFT = 5
 """From normalised keys to those that are kept: 4 fraction bits."""
 ROTATION_FRAC = 14
-SCORE_SHIFT = 6
+SCORE_SHIFT = 18
 """From products of queries and keys to exponents."""
 EXPONENT_FRAC = 10
 """Of exponents of base 2."""
@@ -34,16 +35,12 @@ PADE_BELOW = (28.0, 3150.0, 62370.0, 135135.0)
 """tanh(x) is nearly x A(x**2) / B(x**2), |x| < CAP_BOUND; coefficients, highest first."""
 LOG2_E = 1.4426950408889634
 
+GAIN_BITS = 26
 SCALE_BITS = 31
-"""Of the multipliers of matrices and of ``mix``."""
+"""Of the gains of attention, and of the multipliers of matrices and of ``mix``."""
 TABLE_BITS = 44
 """Of those of the pair table, whose numbers have 8 bits, and SMEAR_BITS of ``smear``, 16."""
 SMEAR_BITS = 40
-
-
-def attention_weight_bits(window: int) -> int:
-    """Of attention's largest weight: ``window`` of them add up to 2**24 at most."""
-    return min(14, 24 - (window - 1).bit_length())
 
 
 def attention_output_bits(limit: int) -> int:
@@ -51,4 +48,4 @@ def attention_output_bits(limit: int) -> int:
 
     ``limit`` is that of the product which takes it.
     """
-    return min(8, (limit // INT8_MAX).bit_length() - 1)
+    return min(6, (limit // INT8_MAX).bit_length() - 1)

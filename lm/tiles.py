@@ -7,9 +7,10 @@ compute the same integers, exact as long as the whole sum fits 32 bits
 *Pairs*: products of 16 bits, summed pairwise: ``vpdpwssd`` where there is AVX-512 VNNI,
 ``pmaddwd`` at 256 or 128 bits on other x86-64, plain vector arithmetic elsewhere.
 
-*Quads*: products of bytes, summed by fours: AMX for 16 rows, 32 columns and 64 positions at
-a time, ``vpdpbusd`` for a few rows.  An int16 is 256 h + l - 32768 with unsigned bytes h and
-l, so two products of bytes and a sum over the weights make one product.
+*Quads*: products of bytes, summed by fours: AMX for 32 rows, 32 columns and 64 positions at
+a time, ``vpdpbusd`` for a few rows, which wants one operand without a sign: 128 is added to
+it, and a sum over the weights taken off.  An int16 is 256 h + l - 32768 with unsigned bytes h
+and l, so two products of bytes make one product.
 """
 
 from __future__ import annotations
@@ -226,19 +227,19 @@ def end_tiles(_context: Any) -> Any:
     return types.int32(), generate
 
 
-@intrinsic
-def amx_tile(_context: Any, x: Any, w: Any, steps: Any, sums: Any) -> Any:
-    """Up to 16 rows times one packed block of columns.
+def amx_tile(x_tiles: int, signed: bool) -> Callable[..., None]:
+    """A numba intrinsic: one or two tiles of up to 16 rows of bytes times one packed block.
 
-    ``x`` (steps, 2, 16, 64) are high and low bytes, ``w`` (steps, 2, 16, 64) the block;
-    ``sums`` (2, 2, 16, 16) int32 get the sums of high and of low bytes, for each half of
-    the columns.
+    Its arguments are pointer to x (int8), its strides from row to row, from tile to tile and
+    from step to step, pointer to the block (steps, 2, 16, 64), number of steps, pointer to
+    the result (int32), its strides from row to row, from tile to tile and from the first 16
+    columns to the others.  Strides are in elements.
     """
+    name = "tdpbssd" if signed else "tdpbusd"
 
     def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
-        x, w, steps, sums = arguments
-        row_bytes = _I64(TILE_BYTES)
-        for t in range(4):
+        x, x_row, x_tile, x_step, w, steps, out, out_row, out_tile, out_half = arguments
+        for t in range(2 * x_tiles):
             _amx(b, "tilezero", _I8(t))
         before = b.block
         loop, store = b.append_basic_block("steps"), b.append_basic_block("store")
@@ -246,27 +247,43 @@ def amx_tile(_context: Any, x: Any, w: Any, steps: Any, sums: Any) -> Any:
         b.position_at_end(loop)
         k = b.phi(_I64)
         k.add_incoming(_I64(0), before)
-        at = b.mul(k, _I64(2 * TILE))
-        for number, base, offset in ((4, x, 0), (6, w, 0), (5, x, TILE), (7, w, TILE)):
-            pointer = b.gep(_bytes(b, base), [b.add(at, _I64(offset))])
-            _amx(b, "tileloadd64", _I8(number), pointer, row_bytes)
         for half in (0, 1):
-            for byte in (0, 1):
-                _amx(b, "tdpbusd", _I8(2 * half + byte), _I8(4 + byte), _I8(6 + half))
+            at = b.add(b.mul(k, _I64(2 * TILE)), _I64(half * TILE))
+            _amx(b, "tileloadd64", _I8(6 + half), b.gep(w, [at]), _I64(TILE_BYTES))
+        for tile in range(x_tiles):
+            at = b.add(b.mul(k, x_step), b.mul(x_tile, _I64(tile)))
+            _amx(b, "tileloadd64", _I8(4 + tile), b.gep(x, [at]), x_row)
+            for half in (0, 1):
+                _amx(b, name, _I8(2 * tile + half), _I8(4 + tile), _I8(6 + half))
         following = b.add(k, _I64(1))
         k.add_incoming(following, loop)
         b.cbranch(b.icmp_signed("<", following, steps), loop, store)
         b.position_at_end(store)
-        for t in range(4):
-            _amx(b, "tilestored64", _I8(t), b.gep(_bytes(b, sums), [_I64(t * TILE)]), row_bytes)
+        for tile in range(x_tiles):
+            for half in (0, 1):
+                at = b.add(b.mul(out_tile, _I64(tile)), b.mul(out_half, _I64(half)))
+                to = _bytes(b, b.gep(out, [at]))
+                _amx(b, "tilestored64", _I8(2 * tile + half), to, b.mul(out_row, _I64(4)))
         return ir.Constant(_I32, 0)
 
-    return types.int32(x, w, types.int64, sums), generate
+    def tile(
+        _context: Any, x: Any, x_row: Any, x_tile: Any, x_step: Any, w: Any, steps: Any, out: Any,
+        out_row: Any, out_tile: Any, out_half: Any,
+    ) -> Any:  # fmt: skip
+        n = types.int64
+        out = types.CPointer(types.int32)
+        return types.int32(x, n, n, n, w, n, out, n, n, n), generate
+
+    made: Callable[..., None] = intrinsic(tile)
+    return made
 
 
 @intrinsic
 def join(_context: Any, sums: Any, row: Any, bias: Any, out: Any) -> Any:
-    """One row of :func:`amx_tile`'s sums into COLUMNS int32 at ``out``."""
+    """One row of sums of high and of low bytes into COLUMNS int32 at ``out``.
+
+    ``sums`` are (half of the columns, high or low, 16, 16).
+    """
 
     def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
         sums, row, bias, out = arguments
@@ -279,10 +296,73 @@ def join(_context: Any, sums: Any, row: Any, bias: Any, out: Any) -> Any:
     return types.int32(sums, types.int64, bias, out), generate
 
 
-def quad_tile(rows: int) -> Callable[..., None]:
-    """A numba intrinsic: ``rows`` rows, at most 4, times one packed block.
+def quad_tile(rows: int, signed: bool) -> Callable[..., None]:
+    """A numba intrinsic: ``rows`` rows of bytes, at most 8, times one packed block.
 
-    ``x`` points to the first row's high bytes in the layout of :func:`amx_tile`; ``bias``
+    Its arguments are pointer and row stride of x (int8, or uint8 if not ``signed``), pointer
+    to the block, number of steps, pointer to the block's ``bias`` (see :func:`wide_quad_tile`;
+    what is added if ``signed``), pointer and row stride of the result (int32).
+    """
+    v32, v8 = ir.VectorType(_I32, 16), ir.VectorType(_I8, 64)
+
+    def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
+        x, x_stride, w, steps, bias, out, out_stride = arguments
+        dot = b.module.declare_intrinsic(
+            "llvm.x86.avx512.vpdpbusd.512", fnty=ir.FunctionType(v32, [v32, v8, v8])
+        )
+        before = b.block
+        loop, done = b.append_basic_block("quads"), b.append_basic_block("done")
+        last = b.mul(steps, _I64(16))
+        b.branch(loop)
+        b.position_at_end(loop)
+        k = b.phi(_I64)
+        k.add_incoming(_I64(0), before)
+        accs = [[b.phi(v32) for _ in (0, 1)] for _ in range(rows)]
+        step, quad = b.lshr(k, _I64(4)), b.and_(k, _I64(15))
+        w_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(TILE_BYTES)))
+        halves = [b.gep(w, [b.add(w_at, _I64(half * TILE))]) for half in (0, 1)]
+        if rows <= 2:  # memory is what is waited for
+            for half in halves:
+                _prefetch(b, b.gep(half, [_I64(AHEAD_BYTES)]))
+        columns = [b.load(b.bitcast(half, v8.as_pointer()), align=1) for half in halves]
+        sums = []
+        for r in range(rows):
+            at = b.gep(x, [b.add(b.mul(x_stride, _I64(r)), b.mul(k, _I64(4)))])
+            four = b.load(b.bitcast(at, _I32.as_pointer()), align=1)
+            if signed:  # 128 more, without a sign
+                four = b.xor(four, _I32(0x80808080))
+            operand = b.bitcast(_splat(b, four, 16), v8)
+            sums.append([b.call(dot, [accs[r][h], operand, columns[h]]) for h in (0, 1)])
+        following = b.add(k, _I64(1))
+        k.add_incoming(following, loop)
+        for r in range(rows):
+            for half in (0, 1):
+                accs[r][half].add_incoming(ir.Constant(v32, [0] * 16), before)
+                accs[r][half].add_incoming(sums[r][half], loop)
+        b.cbranch(b.icmp_signed("<", following, last), loop, done)
+        b.position_at_end(done)
+        for half in (0, 1):
+            offset = _load16(b, bias, _I64(16 * half)) if signed else None
+            for r in range(rows):
+                found = sums[r][half]
+                found = b.add(found, offset) if signed else found
+                _store16(b, found, b.gep(out, [b.mul(out_stride, _I64(r))]), 16 * half)
+        return ir.Constant(_I32, 0)
+
+    def tile(
+        _context: Any, x: Any, xs: Any, w: Any, steps: Any, bias: Any, out: Any, stride: Any
+    ) -> Any:
+        n = types.int64
+        return types.int32(x, n, w, n, bias, out, n), generate
+
+    made: Callable[..., None] = intrinsic(tile)
+    return made
+
+
+def wide_quad_tile(rows: int) -> Callable[..., None]:
+    """A numba intrinsic: ``rows`` rows of int16, at most 4, times one packed block.
+
+    ``x`` points to the first row's high bytes, (steps, high or low, 16 rows, 64); ``bias``
     (COLUMNS,) int32 are -128 times the sums of the block's columns.
     """
     v32, v8 = ir.VectorType(_I32, 16), ir.VectorType(_I8, 64)

@@ -17,12 +17,17 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from pgolf_codec.lm.layout import BYTE
 from pgolf_codec.lm.numerics import (
+    BYTE_SHIFT,
     CAP_BOUND,
     EXP2_CURVE,
     EXP2_SLOPE,
     EXPONENT_FRAC,
+    FACTOR_SHIFT,
+    INT8_MAX,
     INT16_MAX,
+    KEY_SHIFT,
     MIX_FRAC,
     NORM_SHIFT,
     PADE_ABOVE,
@@ -57,18 +62,18 @@ class _Turn:
         return self.b.shuffle_vector(first, nothing, self.all(0))
 
     def load(self, pointer: Any) -> Any:
-        """int16 is widened."""
+        """What is narrower is widened."""
         kind = pointer.type.pointee
         at = self.b.bitcast(self.b.gep(pointer, [self.first]), self.vector(kind).as_pointer())
         found = self.b.load(at, align=_bytes(kind))
-        return self.b.sext(found, self.vector(_I32)) if kind == _I16 else found
+        return self.b.sext(found, self.vector(_I32)) if _bytes(kind) < 4 else found
 
     def store(self, value: Any, pointer: Any) -> None:
-        """int16 is what value is cut to, if that is what lies there."""
+        """Cut to what lies there."""
         kind = pointer.type.pointee
         at = self.b.bitcast(self.b.gep(pointer, [self.first]), self.vector(kind).as_pointer())
-        if kind == _I16:
-            value = self.b.trunc(value, self.vector(_I16))
+        if _bytes(kind) < 4:
+            value = self.b.trunc(value, self.vector(kind))
         self.b.store(value, at, align=_bytes(kind))
 
     def larger(self, x: Any, y: Any) -> Any:
@@ -111,18 +116,20 @@ class _Turn:
         high = b.shl(odd, every(32 - shift)) if shift < 32 else odd
         return b.bitcast(b.or_(low, b.and_(high, every(_HIGH))), self.vector(_I32))
 
-    def power(self, below: Any, up: int, shift: Any) -> Any:
-        """(2**(16 + up) * 2**(-below / 1024)) >> shift, by a parabola; unsigned."""
+    def power(self, below: Any) -> Any:
+        """E of ``below``: nearly 2**(16 - f / 1024), f being its last 10 bits."""
         b = self.b
-        f = b.and_(below, self.all(1023))
-        slope = b.sub(self.all(EXP2_SLOPE), b.lshr(b.mul(f, self.all(EXP2_CURVE)), self.all(10)))
-        e = b.sub(self.all(1 << 16), b.lshr(b.mul(f, slope), self.all(10)))
-        by = b.add(b.lshr(below, self.all(EXPONENT_FRAC)), shift)
-        return b.lshr(b.shl(e, self.all(up)), self.smaller(by, self.all(31)))
+        f = b.and_(below, self.all((1 << EXPONENT_FRAC) - 1))
+        curve = b.lshr(b.mul(f, self.all(EXP2_CURVE)), self.all(EXPONENT_FRAC))
+        fallen = b.mul(f, b.sub(self.all(EXP2_SLOPE), curve))
+        return b.sub(self.all(1 << 16), b.lshr(fallen, self.all(EXPONENT_FRAC)))
+
+    def octaves(self, below: Any, most: int) -> Any:
+        return self.smaller(self.b.lshr(below, self.all(EXPONENT_FRAC)), self.all(most))
 
 
 def _bytes(kind: Any) -> int:
-    return 2 if kind == _I16 else 4
+    return 4 if kind == _F32 else int(kind.width) // 8
 
 
 Body = Callable[[_Turn, list[Any], list[Any]], list[Any]]
@@ -182,7 +189,7 @@ def _rows(b: Any, arguments: list[Any], folds: Sequence[Any], body: Body) -> lis
     b.cbranch(again, narrow, done)
     b.position_at_end(done)
     found = []
-    for (kind, _, _), one, new in zip(folds, single, rest, strict=True):
+    for one, new in zip(single, rest, strict=True):
         vector = b.phi(one.type)
         vector.add_incoming(one, middle_end)
         vector.add_incoming(new, narrow_end)
@@ -191,6 +198,7 @@ def _rows(b: Any, arguments: list[Any], folds: Sequence[Any], body: Body) -> lis
 
 
 _POINTERS = {
+    "i8": types.CPointer(types.int8),
     "i16": types.CPointer(types.int16),
     "i32": types.CPointer(types.int32),
     "u32": types.CPointer(types.uint32),
@@ -220,12 +228,16 @@ def _kernel(kinds: str, fold: Any = None) -> Callable[[Body], Any]:
     return make
 
 
-@_kernel("i32 i32 i32")
+def _scaled(t: _Turn, acc: Any, factor: Any, m: Any) -> Any:
+    """sigma of products of bytes."""
+    return t.product(t.product(t.load(acc), t.all(factor), FACTOR_SHIFT), t.load(m), 32)
+
+
+@_kernel("i32 i32 int32 i32")
 def add_scaled(t: _Turn, a: list[Any], _: Any) -> list[Any]:
-    """x += sigma(acc, m), at most RESIDUAL_LIMIT: arguments x, acc, m."""
-    x, acc, m = a[:3]
-    total = t.b.add(t.load(x), t.product(t.load(acc), t.load(m), 32))
-    t.store(t.clamp(total, RESIDUAL_LIMIT), x)
+    """x += sigma(acc factor, m), at most RESIDUAL_LIMIT: arguments x, acc, factor, m."""
+    x, acc, factor, m = a[:4]
+    t.store(t.clamp(t.b.add(t.load(x), _scaled(t, acc, factor, m)), RESIDUAL_LIMIT), x)
     return []
 
 
@@ -238,11 +250,11 @@ def mix(t: _Turn, a: list[Any], _: Any) -> list[Any]:
     return []
 
 
-@_kernel("i32 i32 int32 i32")
+@_kernel("i32 int32 i32 int32 i32")
 def scale(t: _Turn, a: list[Any], _: Any) -> list[Any]:
-    """out = sigma(acc, m), at most ``limit``: arguments acc, m, limit, out."""
-    acc, m, limit, out = a[:4]
-    t.store(t.clamp(t.product(t.load(acc), t.load(m), 32), limit), out)
+    """out = sigma(acc factor, m), at most ``limit``: arguments acc, factor, m, limit, out."""
+    acc, factor, m, limit, out = a[:5]
+    t.store(t.clamp(_scaled(t, acc, factor, m), limit), out)
     return []
 
 
@@ -260,6 +272,33 @@ def squares(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
     b, x = t.b, t.load(a[0])
     wide = b.sext(x, t.vector(_I64))
     return [b.add(folded[0], b.mul(wide, wide))]
+
+
+def _largest(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
+    """The largest |x|: argument x."""
+    x = t.load(a[0])
+    return [t.larger(folded[0], t.larger(x, t.b.neg(x)))]
+
+
+largest16, largest32 = (_kernel(kind, (_I32, 0, "smax"))(_largest) for kind in ("i16", "i32"))
+
+
+def _to_bytes(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """out = x r, at most 127: arguments x, r, out."""
+    x, r, out = a[:3]
+    t.store(t.product(t.load(x), t.all(r), BYTE_SHIFT), out)
+    return []
+
+
+bytes16, bytes32 = (_kernel(f"{kind} int32 {BYTE}")(_to_bytes) for kind in ("i16", "i32"))
+
+
+@_kernel(f"i16 {BYTE}")
+def shortened(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """out = x in 4 fraction bits, at most 127: arguments x, out."""
+    raised = t.b.add(t.load(a[0]), t.all(1 << (KEY_SHIFT - 1)))
+    t.store(t.clamp(t.b.ashr(raised, t.all(KEY_SHIFT)), INT8_MAX), a[1])
+    return []
 
 
 @_kernel("i32 int32 i16")
@@ -283,35 +322,37 @@ def rotate(t: _Turn, a: list[Any], _: Any) -> list[Any]:
     return []
 
 
-@_kernel("i32 i32 int32 int32 i16")
-def leaky_square(t: _Turn, a: list[Any], _: Any) -> list[Any]:
-    """LeakyReLU(1/2) squared: arguments acc, m, shift, limit, out."""
-    b, (acc, m, shift, limit, out) = t.b, a[:5]
-    u = t.clamp(t.product(t.load(acc), t.load(m), 32), INT16_MAX)
+@_kernel("i32 int32 i32 int32 int32 i16", (_I32, 0, "smax"))
+def leaky_square(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
+    """LeakyReLU(1/2) squared: arguments acc, factor, m, shift, limit, out; the largest."""
+    b, (acc, factor, m, shift, limit, out) = t.b, a[:6]
+    u = t.clamp(_scaled(t, acc, factor, m), INT16_MAX)
     u = b.select(b.icmp_signed("<", u, t.all(0)), b.ashr(u, t.all(1)), u)
     half = b.lshr(b.shl(_I32(1), shift), _I32(1))
-    squared = b.ashr(b.add(b.mul(u, u), t.all(half)), t.all(shift))
-    t.store(t.smaller(squared, t.all(limit)), out)
-    return []
+    squared = b.lshr(b.add(b.mul(u, u), t.all(half)), t.all(shift))
+    found = t.smaller(squared, t.all(limit))
+    t.store(found, out)
+    return [t.larger(best[0], found)]
 
 
-@_kernel("i32", (_I32, -(1 << 31), "smax"))
+@_kernel("i32 int32", (_I32, -(1 << 31), "smax"))
 def round_scores(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
-    """Round products of queries and keys to exponents, in place; the largest."""
-    b = t.b
-    raised = b.add(t.load(a[0]), t.all(1 << (SCORE_SHIFT - 1)))
-    z = b.ashr(raised, t.all(SCORE_SHIFT))
+    """Products of queries and keys to exponents, in place: arguments z, gain; the largest."""
+    z = t.product(t.load(a[0]), t.all(a[1]), SCORE_SHIFT)
     t.store(z, a[0])
     return [t.larger(best[0], z)]
 
 
-@_kernel("i32 int32 int32 i16", (_I32, 0, "add"))
+@_kernel(f"i32 int32 {BYTE}", (_I32, 0, "add"))
 def powers(t: _Turn, a: list[Any], total: list[Any]) -> list[Any]:
-    """2**16 * 2**((z - best) / 1024) >> shift: arguments z, best, shift, out; the sum."""
-    z, best, shift, out = a[:4]
-    w = t.power(t.b.sub(t.all(best), t.load(z)), 0, t.all(shift))
+    """255 * 2**((z - best) / 1024): arguments z, best, out; the sum."""
+    b, (z, best, out) = t.b, a[:3]
+    below = b.sub(t.all(best), t.load(z))
+    e, i = t.power(below), t.octaves(below, 15)
+    half = b.shl(t.all(1 << 15), i)
+    w = b.lshr(b.add(b.sub(b.shl(e, t.all(8)), e), half), b.add(i, t.all(16)))
     t.store(w, out)
-    return [t.b.add(total[0], w)]
+    return [b.add(total[0], w)]
 
 
 @_kernel("i32 f32 f32", (_I32, -(1 << 31), "smax"))
@@ -351,5 +392,6 @@ def symbol_powers(t: _Turn, a: list[Any], _: Any) -> list[Any]:
     """2**24 * 2**((l - best) / 1024): arguments l, best, out."""
     logits, best, out = a[:3]
     below = t.b.sub(t.all(best), t.load(logits))
-    t.store(t.power(below, WEIGHT_FRAC - 16, t.all(0)), out)
+    e = t.b.shl(t.power(below), t.all(WEIGHT_FRAC - 16))
+    t.store(t.b.lshr(e, t.octaves(below, 31)), out)
     return []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError
 from pgolf_codec.lm.config import ModelConfig
+from pgolf_codec.lm.numerics import GAIN_BITS
 
 INT32_MAX = (1 << 31) - 1
 
@@ -87,6 +88,10 @@ class IntegerWeights:
             t = self.tensors[name]
             if t.min() < low or t.max() > high:
                 raise CorruptError(f"model tensor {name}: {t.tolist()} is not in {low}..{high}")
+        for i in range(self.config.n_layers):
+            gain = self.tensors[f"blocks.{i}.gain"].astype(np.int64)
+            if np.abs(gain).max() >= 1 << GAIN_BITS:
+                raise CorruptError(f"model tensor blocks.{i}.gain: a gain is too large")
         if (2 * self.tensors["up_frac"] < self.tensors["square_shift"]).any():
             raise CorruptError("model tensor square_shift: larger than twice up_frac")
 
@@ -98,7 +103,7 @@ class IntegerWeights:
 
 def activation_limit(inner: int) -> int:
     """Largest |activation| whose products with int8 weights sum exactly in int32."""
-    return min(32767, INT32_MAX // (127 * inner))
+    return min(32767, INT32_MAX // (128 * inner))
 
 
 def multipliers(
