@@ -67,8 +67,8 @@ class TorchDevice:
 
 
 def lane_bytes(c: ModelConfig, fused: bool) -> int:
-    """Memory of one lane, about: rings of int16 or float64, and what a step makes of int64."""
-    rings = 2 * (2 if fused else 8) * sum(c.windows) * c.n_kv_heads * c.d_head
+    """Memory of one lane, about: rings of int8 or floats, and what a step makes of int64."""
+    rings = (2 if fused else 12) * sum(c.windows) * c.n_kv_heads * c.d_head
     widths = 12 * c.d_model + 6 * c.d_hidden + 4 * (c.n_heads + 2 * c.n_kv_heads) * c.d_head
     scores = (0.5 if fused else 6) * c.n_heads * max(c.windows)
     return rings + 8 * int(widths + scores)

@@ -22,20 +22,29 @@ from pgolf_codec.errors import DeviceError
 from pgolf_codec.lm import torch_ops as ops
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.graph import NUMERICS_VERSION
-from pgolf_codec.lm.tables import cosine_table, exp2_table
-from pgolf_codec.lm.torch_ops import RESIDUAL_LIMIT, Matrix
+from pgolf_codec.lm.numerics import (
+    HEAD_FRAC,
+    INT8_MAX,
+    LOG2_E,
+    MIX_FRAC,
+    NORM_FRAC,
+    RESIDUAL_LIMIT,
+    SCALE_BITS,
+    SMEAR_BITS,
+    TABLE_BITS,
+    UNIT_RMS,
+    attention_output_bits,
+)
+from pgolf_codec.lm.tables import cosine_table
+from pgolf_codec.lm.torch_ops import Matrix, WideMatrix, exact_dtype
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
-LANES = 16
+LANES = 32
 """The number of streams is rounded up to a multiple of this (see :class:`Matrix`)."""
 HEAD_ROWS = 1024
 """Streams whose logits exist at one time."""
 ENCODED_STEPS = 64
 """Steps of known symbols between two waits for the device."""
-
-NORM_FRAC, HEAD_FRAC, LOGIT_FRAC = 9, 10, 10
-LOG2_E = 1.4426950408889634
-MATRIX_BITS, VECTOR_BITS, BIGRAM_BITS = 31, 40, 44
 
 
 def open_device(name: str) -> torch.device:
@@ -95,15 +104,16 @@ class TorchEngine:
         self.n_symbols = c.vocab_size
         residual = int(t["residual_frac"][0])
         self.residual_shift = residual - NORM_FRAC
-        self.value_limit = activation_limit(c.n_heads * c.d_head)
+        self.output_bits = attention_output_bits(activation_limit(c.n_heads * c.d_head))
         self.hidden_limit = activation_limit(c.d_hidden)
-        self.exp2 = self._tensor(exp2_table().copy())
         self.cosine = self._tensor(cosine_table().astype(np.int64))
         self.phases = self._tensor(t["rope_phases"].astype(np.int64))
-        cap = np.array([1 / (1024 * c.softcap), 1024 * LOG2_E * c.softcap], np.float32)
-        self.cap_inverse, self.cap_scale = self._tensor(cap)
-        self.head = self._matrix(t, "embedding", NORM_FRAC, LOGIT_FRAC)
-        self.smear = self._tensor(multipliers(t["smear"], NORM_FRAC, residual, VECTOR_BITS))
+        inverse = t["embedding.s"].astype(np.float64) * 2.0**-NORM_FRAC / c.softcap
+        self.cap_inverse = self._tensor(inverse.astype(np.float32))
+        self.cap_scale = self._tensor(np.array(1024 * LOG2_E * c.softcap, np.float32))
+        # Of normalised vectors all parts of the products are below 2**30.
+        self.head = WideMatrix(t["embedding.q"], device, torch.int32)
+        self.smear = self._tensor(multipliers(t["smear"], NORM_FRAC, residual, SMEAR_BITS))
         # What depends on one token or one pair only is computed once.
         self.embedded = torch.cat(
             [
@@ -113,7 +123,9 @@ class TorchEngine:
         )  # (V, D)
         self.proj, self.pairs = None, self.embedded[:0]
         if c.bigram_buckets:
-            self.proj = self._matrix(t, "bigram_proj", NORM_FRAC, residual)
+            self.proj = WideMatrix(t["bigram_proj.q"], device)
+            scales = multipliers(t["bigram_proj.s"], NORM_FRAC, residual, SCALE_BITS)
+            self.proj_multipliers = self._tensor(scales)
             self.pairs = self._pair_table(t)
         self.layers = [self._layer(t, i, residual) for i in range(c.n_layers)]
 
@@ -132,17 +144,17 @@ class TorchEngine:
     def _layer(self, t: dict[str, NDArray[Any]], i: int, residual: int) -> Layer:
         c, name = self.config, f"blocks.{i}"
         value, up, shift = (int(t[n][i]) for n in ("value_frac", "up_frac", "square_shift"))
-        qkv = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, HEAD_FRAC, MATRIX_BITS)
+        qkv = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, HEAD_FRAC, SCALE_BITS)
         values = (c.n_heads + c.n_kv_heads) * c.d_head
-        qkv[values:] = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, value, MATRIX_BITS)[values:]
-        mix = self._tensor(multipliers(t[f"{name}.mix"], 0, 0, VECTOR_BITS))
+        qkv[values:] = multipliers(t[f"{name}.qkv.s"], NORM_FRAC, value, SCALE_BITS)[values:]
+        mix = self._tensor(multipliers(t[f"{name}.mix"], 32, MIX_FRAC, SCALE_BITS))
         gain = self._tensor(t[f"{name}.gain"].astype(np.int64))
         return Layer(
             mix_x=mix[0],
             mix_x0=mix[1],
             qkv=Matrix(t[f"{name}.qkv.q"], qkv, self.device),
             gain=gain.view(c.n_kv_heads, -1, 1),
-            wo=self._matrix(t, f"{name}.wo", value, residual),
+            wo=self._matrix(t, f"{name}.wo", value + self.output_bits, residual),
             up=self._matrix(t, f"{name}.up", NORM_FRAC, up),
             down=self._matrix(t, f"{name}.down", 2 * up - shift, residual),
             square_shift=shift,
@@ -150,12 +162,12 @@ class TorchEngine:
         )
 
     def _matrix(self, t: dict[str, NDArray[Any]], name: str, frac_in: int, frac_out: int) -> Matrix:
-        m = multipliers(t[f"{name}.s"], frac_in, frac_out, MATRIX_BITS)
+        m = multipliers(t[f"{name}.s"], frac_in, frac_out, SCALE_BITS)
         return Matrix(t[f"{name}.q"], m, self.device)
 
     def _pair_table(self, t: dict[str, NDArray[Any]]) -> Tensor:
         """Rows of the pair table, scaled: (B, Db) int16."""
-        m = multipliers(t["bigram.s"], 0, NORM_FRAC, BIGRAM_BITS)
+        m = multipliers(t["bigram.s"], 0, NORM_FRAC, TABLE_BITS)
         limit = activation_limit(self.config.bigram_dim)
         scaled = (t["bigram.q"] * m + (1 << 31)) >> 32
         return self._tensor(np.clip(scaled, -limit, limit).astype(np.int16))
@@ -169,9 +181,6 @@ class Lanes:
 
     Rows of streams that nobody reads go on with whatever they find.
     """
-
-    _ring_dtype = torch.float64
-    """What attention's products want."""
 
     def __init__(self, engine: TorchEngine, n: int) -> None:
         c, device = engine.config, engine.device
@@ -188,8 +197,11 @@ class Lanes:
         self._last_id = zeros(rows)
         self._last_embedding = zeros(rows, c.d_model, dtype=torch.int16)
         self._keys, self._values = (
-            [zeros(rows, groups, w, heads, dtype=self._ring_dtype) for w in c.windows]
-            for _ in range(2)
+            [
+                zeros(rows, groups, w, heads, dtype=dtype)
+                for w, dtype in zip(c.windows, dtypes, strict=True)
+            ]
+            for dtypes in self._ring_dtypes(c)
         )
         self._inputs = zeros(2, rows)
         """Symbols to code, or points to look up; and whether a stream starts anew."""
@@ -197,6 +209,11 @@ class Lanes:
         """Symbols, cum, freq."""
         self._hidden = zeros(rows, c.d_model, dtype=torch.int16)
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
+
+    def _ring_dtypes(self, c: ModelConfig) -> tuple[list[torch.dtype], list[torch.dtype]]:
+        """Of keys and of values, one a layer: what attention's products want."""
+        of_keys = exact_dtype(INT8_MAX**2 * c.d_head)
+        return [of_keys] * c.n_layers, [exact_dtype(255 * INT8_MAX * w) for w in c.windows]
 
     def encode(
         self, ids: NDArray[np.int32], restart: NDArray[np.bool_] | None = None
@@ -310,11 +327,11 @@ class Lanes:
     def _weights(self, rows: slice) -> Tensor:
         """(rows, V) int32, of the last step."""
         e = self._engine
-        return ops.symbol_weights(self._logits(rows), e.cap_inverse, e.cap_scale, e.exp2)
+        return ops.symbol_weights(self._head_products(rows), e.cap_inverse, e.cap_scale)
 
-    def _logits(self, rows: slice) -> Tensor:
-        """Scaled head products (rows, V) int64."""
-        return self._engine.head.scaled(self._hidden[rows])
+    def _head_products(self, rows: slice) -> Tensor:
+        """(rows, V) int32."""
+        return self._engine.head.product(self._hidden[rows])
 
     def _forward(self) -> None:
         """All layers over the symbols that the streams had last."""
@@ -324,13 +341,14 @@ class Lanes:
         cosine, sine = torch.take(e.cosine, angles), torch.take(e.cosine, (angles - 16384) & 65535)
         x = x0
         for i, layer in enumerate(e.layers):
-            x = (x * layer.mix_x).add_(x0 * layer.mix_x0).add_(1 << 31).bitwise_right_shift_(32)
+            x = (x * layer.mix_x).add_(x0 * layer.mix_x0)
+            x.add_(1 << (MIX_FRAC - 1)).bitwise_right_shift_(MIX_FRAC)
             x.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-            o = self._attention(i, layer, ops.norm(x).to(torch.int16), cosine, sine)
-            x.add_(layer.wo.scaled(o)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-            u = layer.up.scaled(ops.norm(x).to(torch.int16))
-            u = ops.leaky_square(u, layer.square_shift, e.hidden_limit).to(torch.int16)
-            x.add_(layer.down.scaled(u)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            o = self._attention(i, layer, x, cosine, sine)
+            x.add_(layer.wo.scaled(o, UNIT_RMS)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            u = layer.up.scaled(x, ops.rms(x))
+            u = ops.leaky_square(u, layer.square_shift, e.hidden_limit)
+            x.add_(layer.down.scaled(u, UNIT_RMS)).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         self._hidden.copy_(ops.norm(x))
         self._position.add_(1)
 
@@ -349,45 +367,50 @@ class Lanes:
         x0.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         if e.proj is not None:
             pair = ((last_id * 40503 + token * 30011) & 0x7FFFFFFF) % e.pairs.shape[0]
-            x0.add_(e.proj.scaled(e.pairs[pair])).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            x0.add_(ops.scale_(e.proj.product(e.pairs[pair]), e.proj_multipliers))
+            x0.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         self._last_embedding.copy_(y)
         self._last_id.copy_(token)
         return x0
 
-    def _attention(self, i: int, layer: Layer, y: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """The outputs of all heads (rows, H K) int16."""
+    def _attention(self, i: int, layer: Layer, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """The outputs of all heads (rows, H K) int64."""
         e, c = self._engine, self._engine.config
-        a = layer.qkv.scaled(y).view(-1, c.n_heads + 2 * c.n_kv_heads, c.d_head)
+        a = layer.qkv.scaled(x, ops.rms(x)).view(-1, c.n_heads + 2 * c.n_kv_heads, c.d_head)
         both = a[:, : c.n_heads + c.n_kv_heads].clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        both = ops.rotate(ops.norm(both), cosine, sine).double()
-        q = both[:, : c.n_heads].reshape(-1, c.n_kv_heads, c.n_heads // c.n_kv_heads, c.d_head)
+        both = ops.keyed(ops.rotate(ops.norm(both), cosine, sine))
         keys, values = self._keys[i], self._values[i]
+        q = both[:, : c.n_heads].to(keys.dtype)
+        q = q.reshape(-1, c.n_kv_heads, c.n_heads // c.n_kv_heads, c.d_head)
         slot = self._position % layer.window
-        keys[self._row, :, slot] = both[:, c.n_heads :]
-        v = a[:, c.n_heads + c.n_kv_heads :].clamp_(-e.value_limit, e.value_limit)
-        values[self._row, :, slot] = v.double()
+        keys[self._row, :, slot] = both[:, c.n_heads :].to(keys.dtype)
+        v = a[:, c.n_heads + c.n_kv_heads :].clamp_(-INT8_MAX, INT8_MAX)
+        values[self._row, :, slot] = v.to(values.dtype)
         count = (self._position + 1).clamp_(max=layer.window)
-        o = ops.attend(q, keys, values, count, layer.gain, e.exp2)
-        return o.view(-1, c.n_heads * c.d_head).to(torch.int16)
+        o = ops.attend(q, keys, values, count, layer.gain, e.output_bits)
+        return o.view(-1, c.n_heads * c.d_head)
 
 
 class FusedLanes(Lanes):
     """Lanes whose work between the products is done by :mod:`pgolf_codec.lm.triton_ops`."""
 
-    _ring_dtype = torch.int16
-
     def __init__(self, engine: TorchEngine, n: int) -> None:
         super().__init__(engine, n)
         c, rows, first = engine.config, self._row.numel(), engine.layers[0]
-        self._x0, self._x = torch.zeros(
-            (2, rows, c.d_model), dtype=torch.int32, device=engine.device
-        )
-        self._scores = torch.zeros(
-            (rows, c.n_heads, max(c.windows)), dtype=torch.int32, device=engine.device
-        )
-        self._normed = first.qkv.no_halves(rows)
-        self._attended = first.wo.no_halves(rows)
-        self._units = first.down.no_halves(rows)
+
+        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=engine.device)
+
+        self._x0, self._x = zeros(2, rows, c.d_model, dtype=torch.int32)
+        self._scores = zeros(rows, c.n_heads, max(c.windows), dtype=torch.int32)
+        self._attended = zeros(rows, c.n_heads * c.d_head, dtype=torch.int16)
+        self._units = zeros(rows, c.d_hidden, dtype=torch.int16)
+        self._bytes = first.qkv.no_bytes(rows)
+        self._attended_bytes, self._unit_bytes = (m.no_bytes(rows) for m in (first.wo, first.down))
+        self._normed = engine.head.no_halves(rows)
+
+    def _ring_dtypes(self, c: ModelConfig) -> tuple[list[torch.dtype], list[torch.dtype]]:
+        return ([torch.int8] * c.n_layers,) * 2
 
     def _forward(self) -> None:
         from pgolf_codec.lm import triton_ops as fused
@@ -398,26 +421,24 @@ class FusedLanes(Lanes):
         added = None
         for i, layer in enumerate(e.layers):
             mixed = layer.mix_x, layer.mix_x0
-            fused.residual(self._x, self._x0, self._normed, added=added, mixed=mixed)
+            fused.residual(self._x, self._x0, self._bytes, added=added, mixed=mixed)
             fused.attention(
-                layer.qkv.sums(self._normed), layer.qkv, self._position, e.phases, e.cosine,
-                e.exp2, layer.gain.view(-1), self._keys[i], self._values[i], self._scores,
-                e.value_limit, self._attended,
+                fused.Product.of(layer.qkv, self._bytes), self._position, e.phases, e.cosine,
+                layer.gain.view(-1), self._keys[i], self._values[i], self._scores,
+                e.output_bits, self._attended,
             )  # fmt: skip
-            added = layer.wo.sums(self._attended), layer.wo
-            fused.residual(self._x, self._x0, self._normed, added=added)
-            fused.activation(
-                layer.up.sums(self._normed), layer.up, layer.square_shift, e.hidden_limit,
-                self._units,
-            )  # fmt: skip
-            added = layer.down.sums(self._units), layer.down
+            fused.to_bytes(self._attended, self._attended_bytes)
+            added = fused.Product.of(layer.wo, self._attended_bytes)
+            fused.residual(self._x, self._x0, self._bytes, added=added)
+            up = fused.Product.of(layer.up, self._bytes)
+            fused.activation(up, layer.square_shift, e.hidden_limit, self._units)
+            fused.to_bytes(self._units, self._unit_bytes)
+            added = fused.Product.of(layer.down, self._unit_bytes)
         fused.residual(self._x, self._x0, self._normed, added=added)
         self._position.add_(1)
 
-    def _logits(self, rows: slice) -> Tensor:
-        head = self._engine.head
-        products = head.joined(head.sums(self._normed[:, rows].contiguous()))
-        return ops.scale_(products, head.multipliers)
+    def _head_products(self, rows: slice) -> Tensor:
+        return self._engine.head.of_halves(self._normed[:, rows].contiguous())
 
 
 class TorchSession:

@@ -2,8 +2,9 @@
 
 Integers only, elementwise in int64, so that nothing depends on the device or on the
 order of a sum; the exceptions are told where they are: matrix products
-(:class:`Matrix`), attention's products and the square root (float64 holding integers
-below 2**53), the soft cap (float32, elementwise, as the specification has it).
+(:class:`Matrix`), attention's products (floats holding integers, see
+:func:`exact_dtype`), the square root (float64), the soft cap (float32, elementwise, as
+the specification has it).
 
 No function here waits for the device or makes a shape from data, so that a step can
 be captured as a CUDA graph.  Every torch call is a kernel of its own: nothing is
@@ -13,37 +14,58 @@ contracted to a multiply-add.  None of this may go through ``torch.compile``, wh
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from pgolf_codec.codec.frequencies import SHIFT, TOTAL
+from pgolf_codec.lm.numerics import (
+    BYTE_SHIFT,
+    CAP_BOUND,
+    EXP2_CURVE,
+    EXP2_SLOPE,
+    EXPONENT_FRAC,
+    FACTOR_FRAC,
+    FACTOR_SHIFT,
+    INT8_MAX,
+    INT16_MAX,
+    KEY_SHIFT,
+    NORM_SHIFT,
+    ROTATION_FRAC,
+    SCORE_SHIFT,
+    WEIGHT_FRAC,
+)
 
-RESIDUAL_LIMIT = (1 << 21) - 1
-INT16_MAX = 32767
-LOGIT_LIMIT = (1 << 17) - 1
-EXP2_FRAC = 10
+STEP = 32
+"""Widths of matrices are padded to multiples of this."""
+
 BLOCK = 64
 """Symbols whose weights are summed before a symbol is looked for."""
+
+
+class Bytes(NamedTuple):
+    """Rows in 8 bits, as the product by bytes takes them."""
+
+    q: Tensor
+    """(rows, K) int8; K may be padded."""
+    factors: Tensor
+    """A of each row, (rows)."""
 
 
 class Matrix:
     """int8 weights (N, K) on a device, and the multipliers of their rows.
 
-    Why a product is exact, on tensor cores too: a 16-bit activation is
-    x = 256 h + l + 128, with h = x >> 8 and l = (x & 255) - 128 both int8, so that
-
-        sum w x = 256 sum w h + sum w l + 128 sum w,
-
-    two products of int8 whose sums stay below 127 * 128 * 8192 < 2**27 in int32, and a
-    constant of the row.  One call does both: h and l lie one under the other.  On CUDA
-    the call wants more than 16 rows and widths that are multiples of 8: widths are
-    padded with zeros, and :mod:`torch_engine` rounds the number of streams up.
+    Activations have 8 bits: one product of int8, whose sums stay below 127**2 * 8192 < 2**27
+    in int32, so it is exact on tensor cores too.  On CUDA the call wants more than 16 rows
+    and widths that are multiples of 8: widths are padded with zeros, and
+    :mod:`torch_engine` rounds the number of streams up.
 
     Where that call is missing or saturates (:func:`int8_products_hold` tries it), float64
-    does it: |sum w x| < 2**31 and all partial sums < 2**53, whatever the order.
+    does it: all partial sums are below 2**53, whatever the order.
     """
 
     def __init__(
@@ -52,8 +74,6 @@ class Matrix:
         self.n, self.k = q.shape
         self.multipliers = torch.from_numpy(multipliers).to(device)
         self.in_int8 = int8_products_hold(device)
-        offsets = 128 * q.sum(1, dtype=np.int64)
-        self.offsets = torch.from_numpy(offsets).to(device)
         if self.in_int8:
             padded = np.zeros((_multiple(self.n), _multiple(self.k)), np.int8)
             padded[: self.n, : self.k] = q
@@ -61,33 +81,71 @@ class Matrix:
         else:
             self._w = torch.from_numpy(q.astype(np.float64)).to(device).t()
 
-    def product(self, x: Tensor) -> Tensor:
-        """x (rows, K) int16 -> (rows, N) int64."""
+    def no_bytes(self, rows: int) -> Bytes:
+        """Room for rows that this matrix takes; K is padded with zeros."""
+        device = self._w.device
+        q = torch.zeros((rows, self._w.shape[0]), dtype=torch.int8, device=device)
+        return Bytes(q, torch.zeros(rows, dtype=torch.int32, device=device))
+
+    def sums(self, q: Tensor) -> Tensor:
+        """q (rows, K padded) int8 -> (rows, N padded) int32."""
+        return torch._int_mm(q, self._w)
+
+    def product(self, q: Tensor) -> Tensor:
+        """q (rows, K) int8 -> (rows, N) int64."""
         if not self.in_int8:
-            return (x.double() @ self._w).long()
+            return (q.double() @ self._w).long()
+        return self.sums(functional.pad(q, (0, -self.k % STEP)))[:, : self.n].long()
+
+    def scaled(self, x: Tensor, d: Tensor | int) -> Tensor:
+        """sigma of the product by bytes of x (rows, K) int64 and d, with this matrix's
+        multipliers: (rows, N) int64."""
+        q, factors = bytes_of(x, d)
+        a = self.product(q).mul_(factors[:, None])
+        a.add_(1 << (FACTOR_SHIFT - 1)).bitwise_right_shift_(FACTOR_SHIFT)
+        return scale_(a, self.multipliers)
+
+
+class WideMatrix:
+    """int8 weights (N, K) on a device, for activations of 16 bits.
+
+    Why a product is exact: an activation is x = 256 h + l + 128, with h = x >> 8 and
+    l = (x & 255) - 128 both int8, so that
+
+        sum w x = 256 sum w h + sum w l + 128 sum w,
+
+    two products of int8 and a constant of the row.  One call of :class:`Matrix` does both:
+    h and l lie one under the other.
+    """
+
+    def __init__(
+        self, q: NDArray[np.int8], device: torch.device, dtype: torch.dtype = torch.int64
+    ) -> None:
+        """``dtype`` is that of the products; int32 only if it holds all parts of them."""
+        self._matrix = Matrix(q, np.zeros(0, np.int64), device)
+        self.n, self.k, self.in_int8 = *q.shape, self._matrix.in_int8
+        self._offsets = torch.from_numpy(128 * q.sum(1, dtype=np.int64)).to(device, dtype)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x (rows, K) int16 -> (rows, N)."""
+        if not self.in_int8:
+            return (x.double() @ self._matrix._w).to(self._offsets.dtype)
         # Flipping bit 7 subtracts 128 from the low byte, read as a signed number.
         low_high = (x ^ 128).view(torch.int8).view(-1, self.k, 2)
         halves = self.no_halves(x.shape[0])
         halves[:, :, : self.k] = low_high.permute(2, 0, 1)
-        return self.joined(self.sums(halves))
+        return self.of_halves(halves)
 
     def no_halves(self, rows: int) -> Tensor:
         """Room for the low bytes l of all rows and the high bytes h: (2, rows, K padded) int8."""
-        shape = (2, rows, self._w.shape[0])
-        return torch.zeros(shape, dtype=torch.int8, device=self._w.device)
+        return self._matrix.no_bytes(2 * rows).q.view(2, rows, -1)
 
-    def sums(self, halves: Tensor) -> Tensor:
-        """(2 rows, N padded) int32: sum w l of all rows, then sum w h."""
-        return torch._int_mm(halves.view(-1, halves.shape[2]), self._w)
-
-    def joined(self, sums: Tensor) -> Tensor:
-        """The product (rows, N) int64."""
+    def of_halves(self, halves: Tensor) -> Tensor:
+        """The product (rows, N)."""
+        sums = self._matrix.sums(halves.view(-1, halves.shape[2]))
         low_high = sums[:, : self.n].view(2, -1, self.n)
-        return low_high[1].long().mul_(256).add_(low_high[0]).add_(self.offsets)
-
-    def scaled(self, x: Tensor) -> Tensor:
-        """sigma of the product, with this matrix's multipliers."""
-        return scale_(self.product(x), self.multipliers)
+        high = low_high[1].to(self._offsets.dtype, copy=True)
+        return high.mul_(256).add_(low_high[0]).add_(self._offsets)
 
 
 @cache
@@ -105,7 +163,7 @@ def int8_products_hold(device: torch.device) -> bool:
 
 
 def _multiple(n: int) -> int:
-    return -(-n // 32) * 32
+    return -(-n // STEP) * STEP
 
 
 def scale_(a: Tensor, m: Tensor) -> Tensor:
@@ -113,15 +171,36 @@ def scale_(a: Tensor, m: Tensor) -> Tensor:
     return a.mul_(m).add_(1 << 31).bitwise_right_shift_(32)
 
 
-def norm(x: Tensor) -> Tensor:
-    """norm over the last dimension of int64 |x| < 2**21; int64, at most 15 bits and a sign."""
+def rms(x: Tensor) -> Tensor:
+    """r of int64 |x| < 2**21 over the last dimension, which becomes 1."""
     mean = (x * x).sum(-1, keepdim=True).bitwise_left_shift_(8) // x.shape[-1]
     # The float64 root of v < 2**62 is wrong by less than 1: made right on integers.
     root = mean.double().sqrt_().long()
     root -= (root * root > mean).long()
     root += ((root + 1) * (root + 1) <= mean).long()
-    inverse = (1 << 40) // root.clamp_(min=1)
-    return (x * inverse).add_(1 << 26).bitwise_right_shift_(27).clamp_(-INT16_MAX, INT16_MAX)
+    return root.clamp_(min=1)
+
+
+def norm(x: Tensor) -> Tensor:
+    """norm over the last dimension of int64 |x| < 2**21; int64, at most 15 bits and a sign."""
+    inverse = (1 << 40) // rms(x)
+    x = (x * inverse).add_(1 << (NORM_SHIFT - 1)).bitwise_right_shift_(NORM_SHIFT)
+    return x.clamp_(-INT16_MAX, INT16_MAX)
+
+
+def bytes_of(x: Tensor, d: Tensor | int) -> Bytes:
+    """x (rows, K) int64 in 8 bits, its factors int64; d is a number or (rows, 1)."""
+    largest = x.abs().amax(-1, keepdim=True)
+    inverse = (INT8_MAX << BYTE_SHIFT) // largest.clamp(min=1)
+    q = (x * inverse).add_(1 << (BYTE_SHIFT - 1)).bitwise_right_shift_(BYTE_SHIFT)
+    factors = largest.bitwise_left_shift_(FACTOR_FRAC) // (d * INT8_MAX)
+    return Bytes(q.to(torch.int8), factors[:, 0])
+
+
+def keyed(y: Tensor) -> Tensor:
+    """Normalised and rotated queries or keys with the fraction bits of keys, in y's place."""
+    y.add_(1 << (KEY_SHIFT - 1)).bitwise_right_shift_(KEY_SHIFT)
+    return y.clamp_(-INT8_MAX, INT8_MAX)
 
 
 def rotate(y: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -129,38 +208,51 @@ def rotate(y: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     half = cosine.shape[-1]
     u, w = y[..., :half].clone(), y[..., half : 2 * half].clone()
     cosine, sine = cosine[:, None, :], sine[:, None, :]
-    y[..., :half] = (u * cosine).sub_(w * sine).add_(1 << 13).bitwise_right_shift_(14)
-    y[..., half : 2 * half] = (u * sine).add_(w * cosine).add_(1 << 13).bitwise_right_shift_(14)
+    tie = 1 << (ROTATION_FRAC - 1)
+    first = (u * cosine).sub_(w * sine).add_(tie)
+    second = (u * sine).add_(w * cosine).add_(tie)
+    y[..., :half] = first.bitwise_right_shift_(ROTATION_FRAC)
+    y[..., half : 2 * half] = second.bitwise_right_shift_(ROTATION_FRAC)
     return y
 
 
+def exact_dtype(bound: int) -> torch.dtype:
+    """The float whose products of integers have exact sums, if their parts stay within
+    ``bound``: float32 (in TF32 or bfloat16, too, for factors of 8 bits), or float64."""
+    return torch.float32 if bound <= 1 << 24 else torch.float64
+
+
 def attend(
-    q: Tensor, keys: Tensor, values: Tensor, count: Tensor, gain: Tensor, exp2: Tensor
+    q: Tensor, keys: Tensor, values: Tensor, count: Tensor, gain: Tensor, bits: int
 ) -> Tensor:
     """Queries (n, G, H / G, K) over rings (n, G, W, K), of which the first ``count`` (n)
-    slots are filled: (n, G, H / G, K) int64.
+    slots are filled: (n, G, H / G, K) int64, with ``bits`` more fraction bits than values.
 
-    ``q``, ``keys`` and ``values`` are integers as float64, in which both products are
-    exact: |q k| < 2**28 and |sum p v| < 2**31, and so are their parts.
+    ``q`` and ``keys`` are integers in one dtype, ``values`` in their own, both of which
+    hold all sums (:func:`exact_dtype`): |q k| <= 127**2 K, |sum w v| <= 255 * 127 W.
     """
     dots = torch.matmul(q, keys.mT).long()  # (n, G, H / G, W)
-    z = dots.mul_(gain).add_(1 << 27).bitwise_right_shift_(28)
+    z = dots.mul_(gain).add_(1 << (SCORE_SHIFT - 1)).bitwise_right_shift_(SCORE_SHIFT)
     empty = torch.arange(keys.shape[2], device=q.device) >= count[:, None, None, None]
-    z.masked_fill_(empty, -(1 << 40))
-    below = z.amax(-1, keepdim=True) - z
-    w = power(below, exp2, 14).masked_fill_(empty, 0)
-    unit = (INT16_MAX << 16) // w.sum(-1, keepdim=True)
-    p = w.mul_(unit).add_(1 << 15).bitwise_right_shift_(16)
-    inverse = (1 << 32) // p.sum(-1, keepdim=True)
-    sums = torch.matmul(p.double(), values).long()
+    z.masked_fill_(empty, -(1 << 30))  # every other is above
+    w = shares((z.amax(-1, keepdim=True) - z).int()).masked_fill_(empty, 0)
+    inverse = (1 << (32 + bits)) // w.sum(-1, keepdim=True)
+    sums = torch.matmul(w.to(values.dtype), values).long()
     return sums.mul_(inverse).add_(1 << 31).bitwise_right_shift_(32)
 
 
-def power(below: Tensor, exp2: Tensor, shift: int) -> Tensor:
-    """EXP2[d mod 2**10] >> min(shift + (d >> 10), 31) of d = ``below`` >= 0, in its type."""
-    steps = (below >> EXP2_FRAC).add_(shift).clamp_(max=31)
-    found = exp2.index_select(0, (below & 1023).view(-1)).view(below.shape)
-    return found.to(below.dtype).bitwise_right_shift_(steps)
+def power(d: Tensor) -> Tensor:
+    """E(d) of int32 d >= 0."""
+    f = d & ((1 << EXPONENT_FRAC) - 1)
+    slope = EXP2_SLOPE - (f * EXP2_CURVE).bitwise_right_shift_(EXPONENT_FRAC)
+    return (1 << 16) - f.mul_(slope).bitwise_right_shift_(EXPONENT_FRAC)
+
+
+def shares(d: Tensor) -> Tensor:
+    """Attention's weights of int32 d >= 0; the largest is 255."""
+    i = (d >> EXPONENT_FRAC).clamp_(max=15)
+    # (a + 2**(15 + i)) >> (16 + i), without a power that depends on i
+    return (power(d).mul_(255) >> i.add_(15)).add_(1).bitwise_right_shift_(1)
 
 
 def leaky_square(u: Tensor, shift: int, limit: int) -> Tensor:
@@ -170,19 +262,22 @@ def leaky_square(u: Tensor, shift: int, limit: int) -> Tensor:
     return (u * u).add_((1 << shift) >> 1).bitwise_right_shift_(shift).clamp_(max=limit)
 
 
-def symbol_weights(logits: Tensor, inverse: Tensor, scale: Tensor, exp2: Tensor) -> Tensor:
-    """Weights (n, V) int32 of scaled head products (n, V) int64; the largest is 2**24.
+def symbol_weights(products: Tensor, inverse: Tensor, scale: Tensor) -> Tensor:
+    """Weights (n, V) int32 of the head's products (n, V) int32; the largest is 2**24.
 
-    ``inverse`` and ``scale`` are I and C, float32 tensors.  All constants are exact in
-    float32.  The division is that of two tensors, which is IEEE's on CPU and CUDA; a
-    division by a Python number would be a product with its reciprocal on CUDA.
+    ``inverse`` (V) and ``scale`` are I and C, float32 tensors.  An int32 becomes the nearest
+    float32, ties to even, on CPU and CUDA.  All constants are exact in float32.  The
+    division is that of two tensors, which is IEEE's on CPU and CUDA; a division by a Python
+    number would be a product with its reciprocal on CUDA.
     """
-    x = logits.clamp_(-LOGIT_LIMIT, LOGIT_LIMIT).float().mul_(inverse)
+    x = products.float().mul_(inverse).clamp_(-CAP_BOUND, CAP_BOUND)
     y = x * x
     above = (y + 378.0).mul_(y).add_(17325.0).mul_(y).add_(135135.0).mul_(x)
     under = (y * 28.0).add_(3150.0).mul_(y).add_(62370.0).mul_(y).add_(135135.0)
-    capped = above.div_(under).clamp_(-1.0, 1.0).mul_(scale).to(torch.int32)  # towards zero
-    return power(capped.amax(-1, keepdim=True) - capped, exp2, 6)
+    capped = above.div_(under).clamp_(-1.0, 1.0).mul_(scale).int()  # towards zero
+    d = capped.amax(-1, keepdim=True) - capped
+    steps = (d >> EXPONENT_FRAC).clamp_(max=31)
+    return power(d).bitwise_left_shift_(WEIGHT_FRAC - 16).bitwise_right_shift_(steps)
 
 
 class Intervals:
@@ -192,7 +287,7 @@ class Intervals:
         n, v = weights.shape
         self._n_symbols = v
         pad = -v % BLOCK
-        self._blocks = torch.nn.functional.pad(weights, (0, pad)).view(n, -1, BLOCK)
+        self._blocks = functional.pad(weights, (0, pad)).view(n, -1, BLOCK)
         sums = self._blocks.sum(-1)
         self._before = sums.cumsum(-1) - sums  # (n, blocks)
         self._unit = ((TOTAL - v) << SHIFT) // sums.sum(-1, keepdim=True)  # R, (n, 1)

@@ -6,6 +6,7 @@ With the argument ``products`` only the matrix products are run.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -22,19 +23,24 @@ def digest(*arrays: NDArray[Any]) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
+SHAPES = ((2, 33), (6, 24), (30, 100), (42, 31), (64, 96), (516, 64), (520, 5), (8192, 40))
+"""Inner sizes and columns of products."""
+ROWS = (45, 33, 32, 16, 11, 8, 3, 2, 1)
+
+
 def worst_products() -> dict[str, bool]:
     """Whether :mod:`products` agrees with 64-bit sums where 32 bits just hold them."""
-    from kernels_of_tests import matmul, product
+    from kernels_of_tests import matmul8, matmul16
 
-    from pgolf_codec.lm.layout import pack, scratch_bytes
+    from pgolf_codec.lm.layout import byte_room, pack, scratch_bytes
     from pgolf_codec.lm.weights import activation_limit
 
     rng = np.random.default_rng(1)
     right = {}
-    for k, n in ((2, 33), (6, 24), (30, 100), (42, 31), (516, 64), (520, 5), (8192, 40)):
+    for (k, n), bits in itertools.product(SHAPES, (8, 16)):
+        limit = 127 if bits == 8 else activation_limit(k)
         for kind in ("one sign", "mixed signs", "random"):
-            limit = activation_limit(k)
-            rows = 45
+            rows = max(ROWS)
             w = np.full((n, k), 127, np.int8)
             x = np.full((rows, k), limit, np.int16)
             if kind == "mixed signs":  # sums of either sign at their limits, and of zero
@@ -46,41 +52,61 @@ def worst_products() -> dict[str, bool]:
                 w = rng.integers(-127, 128, (n, k), np.int8)
                 x = rng.integers(-limit, limit + 1, (rows, k), np.int16)
             packed, scratch = pack(w), np.full(scratch_bytes(rows, k), 99, np.int8)
-            for n_rows in (rows, 33, 16, 8, 3, 1):
+            as_bytes = byte_room(rows, k)
+            as_bytes[:, :k] = x if bits == 8 else 0
+            for n_rows in ROWS:
                 out = np.full((rows, packed.shape[0] * 32), 77, np.int32)
-                matmul(x, packed, out, n_rows, scratch)
+                if bits == 8:
+                    matmul8(as_bytes, packed, out, n_rows)
+                else:
+                    matmul16(x, packed, out, n_rows, scratch)
                 exact = x[:n_rows].astype(np.int64) @ w.T.astype(np.int64)
-                right[f"matmul {k} {n} {kind} {n_rows}"] = bool(
+                right[f"matmul{bits} {k} {n} {kind} {n_rows}"] = bool(
                     np.array_equal(out[:n_rows, :n], exact)
                     and not out[:n_rows, n:].any()
                     and (out[n_rows:] == 77).all()
                 )
-    # int16 on both sides, as for keys and values; part of a larger packed array
-    for k, top in ((2, 32767), (10, 14654), (256, 2896)):
-        for sign in (-1, 1):
-            w = np.full((70, k), top, np.int16)
-            w[1::2] *= -1
-            x = np.full((3, k), sign * top, np.int16)
-            packed = _pack16(w)
-            flat = np.concatenate((np.full(50, 9, np.int16), packed.reshape(-1)))
-            for n_rows in (1, 2, 3):
-                out = np.full((3, 128), 77, np.int32)
-                product(x, n_rows, flat, 50, 32 * k, k // 2, 3, out)
-                exact = x[:n_rows].astype(np.int64) @ w.T.astype(np.int64)
-                right[f"product {k} {sign} {n_rows}"] = bool(
-                    np.array_equal(out[:n_rows, :70], exact)
-                    and (out[n_rows:] == 77).all()
-                    and (out[:, 96:] == 77).all()
-                )
+    return right | attention_products()
+
+
+def attention_products() -> dict[str, bool]:
+    """The same of products with keys and values that lie somewhere in a strip."""
+    from kernels_of_tests import times_keys, times_values
+
+    from pgolf_codec.lm.layout import QUADS, byte_room, key_block_bytes, pack
+
+    right = {}
+    for k in (2, 10, 64, 256):
+        keys, q = np.full((96, k), 127, np.int8), byte_room(max(ROWS), k)
+        keys[1::2] *= -1
+        q[:, :k] = -127
+        strip = np.concatenate(
+            (np.full(64, 9, np.int8), pack(keys).reshape(-1)[: 3 * key_block_bytes(k)])
+        )
+        for n_rows in ROWS:
+            out = np.full((max(ROWS), 160), 77, np.int32)
+            times_keys(q, n_rows, strip, 64, key_block_bytes(k), 3, out, 32)
+            exact = q[:n_rows, :k].astype(np.int64) @ keys.T.astype(np.int64)
+            right[f"keys {k} {n_rows}"] = bool(
+                np.array_equal(out[:n_rows, 32:128], exact)
+                and (out[n_rows:] == 77).all()
+                and (out[:, :32] == 77).all()
+                and (out[:, 128:] == 77).all()
+            )
+    for slots in (64, 192, 8192):
+        values, shares = np.full((64, slots), 127, np.int8), byte_room(max(ROWS), slots + 64)
+        values[1::2] *= -1
+        shares[:, :slots] = np.array(255).astype(shares.dtype)
+        packed = pack(values)[:, 128 if QUADS else 0 :]  # no sums: shares have no sign
+        strip = np.concatenate((np.full(64, 9, np.int8), packed.reshape(-1)))
+        for n_rows in ROWS:
+            out = np.full((max(ROWS), 64), 77, np.int32)
+            times_values(shares, n_rows, slots, strip, 64, packed.shape[1], 2, out)
+            exact = 255 * values.T.astype(np.int64).sum(0)
+            right[f"values {slots} {n_rows}"] = bool(
+                (out[:n_rows] == exact).all() and (out[n_rows:] == 77).all()
+            )
     return right
-
-
-def _pack16(w: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Of int16, as for keys and values."""
-    n, k = w.shape
-    padded = np.zeros((-(-n // 32) * 32, k), np.int16)
-    padded[:n] = w
-    return np.ascontiguousarray(padded.reshape(-1, 32, k // 2, 2).transpose(0, 2, 1, 3))
 
 
 def intervals_by_steps(engine: Any, ids: NDArray[np.int32]) -> str:

@@ -6,18 +6,29 @@ import numba
 
 from pgolf_codec.lm import elementwise, products
 
-_matmul, _product = products.matmul, products.product
+_matmul8, _matmul16 = products.matmul8, products.matmul16
+_times_keys, _times_values = products.times_keys, products.times_values
 _isqrt, _normalize = elementwise.isqrt, elementwise.normalize
 
 
 @numba.njit
-def matmul(x, packed, out, n_rows, scratch):  # type: ignore[no-untyped-def]
-    _matmul(x, packed, out, n_rows, scratch)
+def matmul8(x, packed, out, n_rows):  # type: ignore[no-untyped-def]
+    _matmul8(x, packed, out, n_rows)
 
 
 @numba.njit
-def product(x, n_rows, packed, start, block_stride, pairs, n_blocks, out):  # type: ignore[no-untyped-def]
-    _product(x, n_rows, packed, start, block_stride, pairs, n_blocks, out)
+def matmul16(x, packed, out, n_rows, scratch):  # type: ignore[no-untyped-def]
+    _matmul16(x, packed, out, n_rows, scratch)
+
+
+@numba.njit
+def times_keys(q, n_rows, keys, start, stride, n_blocks, out, column):  # type: ignore[no-untyped-def]
+    _times_keys(q, n_rows, keys, start, stride, n_blocks, out, column)
+
+
+@numba.njit
+def times_values(shares, n_rows, slots, values, start, stride, n_blocks, out):  # type: ignore[no-untyped-def]
+    _times_values(shares, n_rows, slots, values, start, stride, n_blocks, out)
 
 
 @numba.njit
