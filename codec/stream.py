@@ -352,23 +352,23 @@ class ModelChoice:
     def get(self, header: Header) -> Model:
         """Raises :class:`ModelError`, and :class:`UnsupportedVersionError` for numerics."""
         prefix = header.fingerprint
-        if prefix not in self._resolved:
+        model = self._resolved.get(prefix)
+        if model is None:
             model = self._model(prefix) if callable(self._model) else self._model
-            predictor = model.predictor
-            if predictor.fingerprint[:FINGERPRINT_BYTES] != prefix:
-                raise WrongModelError(
-                    f"the archive was made with model {prefix.hex()}..., not with {model.name} "
-                    f"({predictor.fingerprint[:FINGERPRINT_BYTES].hex()}...)"
-                )
-            if model.tokenizer.n_symbols != predictor.n_symbols:
-                raise ModelError(f"model {model.name}: tokenizer and predictor do not fit")
-            self._resolved[prefix] = model
-        model = self._resolved[prefix]
-        if model.predictor.numerics_version != header.numerics_version:
+        predictor = model.predictor
+        if predictor.numerics_version != header.numerics_version:
             raise UnsupportedVersionError(
                 f"the archive was made with numerics version {header.numerics_version}; "
-                f"model {model.name} has {model.predictor.numerics_version}"
+                f"model {model.name} has {predictor.numerics_version}"
             )
+        if predictor.fingerprint[:FINGERPRINT_BYTES] != prefix:
+            raise WrongModelError(
+                f"the archive was made with model {prefix.hex()}..., not with {model.name} "
+                f"({predictor.fingerprint[:FINGERPRINT_BYTES].hex()}...)"
+            )
+        if model.tokenizer.n_symbols != predictor.n_symbols:
+            raise ModelError(f"model {model.name}: tokenizer and predictor do not fit")
+        self._resolved[prefix] = model
         return model
 
 

@@ -30,12 +30,9 @@ from pgolf_codec.lm.layout import (
 from pgolf_codec.lm.numerics import INT8_MAX, RESIDUAL_LIMIT
 from pgolf_codec.lm.products import times_keys, times_values
 from pgolf_codec.lm.tiles import address, put32
-from pgolf_codec.lm.vectors import powers, rotate, round_scores, scale, shortened, weigh
+from pgolf_codec.lm.vectors import clear, powers, rotate, round_scores, scale, shortened, weigh
 
 key_block_bytes, padded = jit(layout.key_block_bytes), jit(layout.padded)
-
-NOTHING = np.int32(-(1 << 30))
-"""An exponent below all others."""
 
 
 @jit
@@ -111,19 +108,9 @@ def _softmax(z: I32, low: int, high: int, gain: int, out: Any) -> int:
     Only z[low:high] count, the others' weights are 0.
     """
     first, last = low & -16, (high + 15) & -16
-    for j in range(first):
-        out[j] = 0
-    for j in range(last, out.size):
-        out[j] = 0
-    for j in range(first, low):  # what does not count must not be the largest
-        z[j] = z[low]
-    for j in range(high, last):
-        z[j] = z[low]
-    best = round_scores(address(z, first), gain, last - first)
-    for j in range(first, low):
-        z[j] = NOTHING
-    for j in range(high, last):
-        z[j] = NOTHING
+    clear(address(out, 0), first)
+    clear(address(out, last), out.size - last)
+    best = round_scores(address(z, first), gain, low - first, high - first, last - first)
     return int(powers(address(z, first), best, address(out, first), last - first))
 
 
@@ -169,8 +156,8 @@ def _attend_group(
         for i in range(share + 1):  # queries, then the key
             at = q_at + i * kd if i < share else k_at
             m = _number(h.qkv_m, layer, at)
-            scale(_number(acc, row, at), factors[row], m, RESIDUAL_LIMIT, to, kd)
-            normalize(head, normed)
+            total = scale(_number(acc, row, at), factors[row], m, RESIDUAL_LIMIT, to, kd)
+            normalize(head, total, normed)
             rotate(y, address(normed, half), cos, sin, half)
             shortened(y, _number(b.q, j * share + i, 0) if i < share else address(b.key, 0), kd)
         _store_key(keys, key_start, slot, b.key)

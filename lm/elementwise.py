@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.lm.numerics import BYTE_SHIFT, FACTOR_FRAC, INT16_MAX, NORM_SHIFT
 from pgolf_codec.lm.tiles import address
-from pgolf_codec.lm.vectors import normalized, squares
+from pgolf_codec.lm.vectors import normalized
 
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -42,15 +42,15 @@ def isqrt(v: int) -> int:
 
 
 @jit
-def root_mean_square(x: I32) -> int:
-    """In units of 2**-4 of those of x; |x| < 2**21."""
-    return max(1, isqrt((squares(address(x, 0), x.size) << 8) // x.size))
+def root_mean_square(total: int, n: int) -> int:
+    """Of n numbers whose squares add up to ``total``, in units of 2**-4 of theirs."""
+    return max(1, isqrt((total << 8) // n))
 
 
 @jit
-def normalize(x: I32, out: I16) -> None:
-    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
-    inverse = (np.int64(1) << 40) // root_mean_square(x)
+def normalize(x: I32, total: int, out: I16) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21, ``total`` is the sum of squares."""
+    inverse = (np.int64(1) << 40) // root_mean_square(total, x.size)
     if inverse < 1 << 31:
         normalized(address(x, 0), inverse, address(out, 0), x.size)
     else:

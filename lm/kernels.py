@@ -45,6 +45,7 @@ from pgolf_codec.lm.vectors import (
     largest32,
     leaky_square,
     mix,
+    squares,
     symbol_powers,
 )
 
@@ -63,7 +64,7 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             x, x0, y = b.x[r], b.x0[r], b.y[r]
             for c in range(d):
                 x[c] = np.int32(p.embedding[token, c]) << 8
-            normalize(x, y)
+            normalize(x, squares(address(x, 0), d), y)
             for c in range(d):
                 e = np.int64(y[c])
                 e = e << up if up >= 0 else e >> -up
@@ -97,7 +98,7 @@ def normalized_bytes(x: I32, out: Any, factors: I32, rows: int) -> None:
         row, n = address(x[r], 0), x.shape[1]
         largest = largest32(row, n)
         bytes32(row, byte_scale(largest), address(out[r], 0), n)
-        factors[r] = byte_factor(largest, root_mean_square(x[r]))
+        factors[r] = byte_factor(largest, root_mean_square(squares(row, n), n))
 
 
 @jit
@@ -161,7 +162,7 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         matmul8(b.hidden8, p.down[layer], b.acc_d, rows)
         add_scaled_rows(b.x, b.acc_d, b.factors, p.down_m[layer], rows)
     for r in range(rows):
-        normalize(b.x[r], b.y[r])
+        normalize(b.x[r], squares(address(b.x[r], 0), b.x.shape[1]), b.y[r])
     for i in range(n):
         s.position[lane + i] += t
 

@@ -405,8 +405,10 @@ class FusedLanes(Lanes):
         self._scores = zeros(rows, c.n_heads, max(c.windows), dtype=torch.int32)
         self._attended = zeros(rows, c.n_heads * c.d_head, dtype=torch.int16)
         self._units = zeros(rows, c.d_hidden, dtype=torch.int16)
-        self._bytes = first.qkv.no_bytes(rows)
-        self._attended_bytes, self._unit_bytes = (m.no_bytes(rows) for m in (first.wo, first.down))
+        self._bytes, self._attended_bytes, self._unit_bytes = (
+            ops.Bytes(matrix.no_bytes(rows), zeros(rows, dtype=torch.int32))
+            for matrix in (first.qkv, first.wo, first.down)
+        )
         self._normed = engine.head.no_halves(rows)
 
     def _ring_dtypes(self, c: ModelConfig) -> tuple[list[torch.dtype], list[torch.dtype]]:

@@ -56,23 +56,19 @@ class Bytes(NamedTuple):
     """A of each row, (rows)."""
 
 
-class Matrix:
-    """int8 weights (N, K) on a device, and the multipliers of their rows.
+class Weights:
+    """int8 weights (N, K) on a device, and their products with int8.
 
-    Activations have 8 bits: one product of int8, whose sums stay below 127**2 * 8192 < 2**27
-    in int32, so it is exact on tensor cores too.  On CUDA the call wants more than 16 rows
-    and widths that are multiples of 8: widths are padded with zeros, and
-    :mod:`torch_engine` rounds the number of streams up.
+    Sums stay below 127 * 128 * 8192 < 2**27 in int32, so that a product is exact on tensor
+    cores too.  On CUDA the call wants more than 16 rows and widths that are multiples of 8:
+    widths are padded with zeros, and :mod:`torch_engine` rounds the number of streams up.
 
     Where that call is missing or saturates (:func:`int8_products_hold` tries it), float64
-    does it: all partial sums are below 2**53, whatever the order.
+    does it: no product of any activations here has a part of 2**53, whatever the order.
     """
 
-    def __init__(
-        self, q: NDArray[np.int8], multipliers: NDArray[np.int64], device: torch.device
-    ) -> None:
+    def __init__(self, q: NDArray[np.int8], device: torch.device) -> None:
         self.n, self.k = q.shape
-        self.multipliers = torch.from_numpy(multipliers).to(device)
         self.in_int8 = int8_products_hold(device)
         if self.in_int8:
             padded = np.zeros((_multiple(self.n), _multiple(self.k)), np.int8)
@@ -81,55 +77,61 @@ class Matrix:
         else:
             self._w = torch.from_numpy(q.astype(np.float64)).to(device).t()
 
-    def no_bytes(self, rows: int) -> Bytes:
-        """Room for rows that this matrix takes; K is padded with zeros."""
-        device = self._w.device
-        q = torch.zeros((rows, self._w.shape[0]), dtype=torch.int8, device=device)
-        return Bytes(q, torch.zeros(rows, dtype=torch.int32, device=device))
+    def no_bytes(self, rows: int) -> Tensor:
+        """Room for activations: zeros (rows, K padded) int8."""
+        return torch.zeros((rows, self._w.shape[0]), dtype=torch.int8, device=self._w.device)
 
-    def sums(self, q: Tensor) -> Tensor:
-        """q (rows, K padded) int8 -> (rows, N padded) int32."""
-        return torch._int_mm(q, self._w)
+    def sums(self, x: Tensor) -> Tensor:
+        """x (rows, K padded) int8 -> (rows, N padded) int32."""
+        return torch._int_mm(x, self._w)
 
-    def product(self, q: Tensor) -> Tensor:
-        """q (rows, K) int8 -> (rows, N) int64."""
+
+class Matrix(Weights):
+    """A matrix for products by bytes, and the multipliers of its rows."""
+
+    def __init__(
+        self, q: NDArray[np.int8], multipliers: NDArray[np.int64], device: torch.device
+    ) -> None:
+        super().__init__(q, device)
+        self.multipliers = torch.from_numpy(multipliers).to(device)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x (rows, K) int8 -> (rows, N) int64."""
         if not self.in_int8:
-            return (q.double() @ self._w).long()
-        return self.sums(functional.pad(q, (0, -self.k % STEP)))[:, : self.n].long()
+            return (x.double() @ self._w).long()
+        return self.sums(functional.pad(x, (0, -self.k % STEP)))[:, : self.n].long()
 
     def scaled(self, x: Tensor, d: Tensor | int) -> Tensor:
-        """sigma of the product by bytes of x (rows, K) int64 and d, with this matrix's
-        multipliers: (rows, N) int64."""
+        """sigma of the product by bytes of x (rows, K) int64 and d: (rows, N) int64."""
         q, factors = bytes_of(x, d)
         a = self.product(q).mul_(factors[:, None])
         a.add_(1 << (FACTOR_SHIFT - 1)).bitwise_right_shift_(FACTOR_SHIFT)
         return scale_(a, self.multipliers)
 
 
-class WideMatrix:
-    """int8 weights (N, K) on a device, for activations of 16 bits.
+class WideMatrix(Weights):
+    """A matrix for activations of 16 bits.
 
     Why a product is exact: an activation is x = 256 h + l + 128, with h = x >> 8 and
     l = (x & 255) - 128 both int8, so that
 
         sum w x = 256 sum w h + sum w l + 128 sum w,
 
-    two products of int8 and a constant of the row.  One call of :class:`Matrix` does both:
-    h and l lie one under the other.
+    two products of int8 and a constant of the row.  One call does both: h and l lie one
+    under the other.
     """
 
     def __init__(
         self, q: NDArray[np.int8], device: torch.device, dtype: torch.dtype = torch.int64
     ) -> None:
         """``dtype`` is that of the products; int32 only if it holds all parts of them."""
-        self._matrix = Matrix(q, np.zeros(0, np.int64), device)
-        self.n, self.k, self.in_int8 = *q.shape, self._matrix.in_int8
+        super().__init__(q, device)
         self._offsets = torch.from_numpy(128 * q.sum(1, dtype=np.int64)).to(device, dtype)
 
     def product(self, x: Tensor) -> Tensor:
         """x (rows, K) int16 -> (rows, N)."""
         if not self.in_int8:
-            return (x.double() @ self._matrix._w).to(self._offsets.dtype)
+            return (x.double() @ self._w).to(self._offsets.dtype)
         # Flipping bit 7 subtracts 128 from the low byte, read as a signed number.
         low_high = (x ^ 128).view(torch.int8).view(-1, self.k, 2)
         halves = self.no_halves(x.shape[0])
@@ -138,11 +140,11 @@ class WideMatrix:
 
     def no_halves(self, rows: int) -> Tensor:
         """Room for the low bytes l of all rows and the high bytes h: (2, rows, K padded) int8."""
-        return self._matrix.no_bytes(2 * rows).q.view(2, rows, -1)
+        return self.no_bytes(2 * rows).view(2, rows, -1)
 
     def of_halves(self, halves: Tensor) -> Tensor:
         """The product (rows, N)."""
-        sums = self._matrix.sums(halves.view(-1, halves.shape[2]))
+        sums = self.sums(halves.view(-1, halves.shape[2]))
         low_high = sums[:, : self.n].view(2, -1, self.n)
         high = low_high[1].to(self._offsets.dtype, copy=True)
         return high.mul_(256).add_(low_high[0]).add_(self._offsets)

@@ -39,6 +39,8 @@ from pgolf_codec.lm.numerics import (
 )
 
 LANES = 16
+NOTHING = -(1 << 30)
+"""An exponent below all others."""
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _LOW, _HIGH = (1 << 32) - 1, (1 << 64) - (1 << 32)
@@ -60,6 +62,10 @@ class _Turn:
         nothing = ir.Constant(self.vector(kind), ir.Undefined)
         first = self.b.insert_element(nothing, value, _I32(0))
         return self.b.shuffle_vector(first, nothing, self.all(0))
+
+    def count(self) -> Any:
+        """0, 1, 2 and so on."""
+        return ir.Constant(self.vector(_I32), list(range(self.lanes)))
 
     def load(self, pointer: Any) -> Any:
         """What is narrower is widened."""
@@ -115,6 +121,11 @@ class _Turn:
         low = b.and_(b.lshr(even, every(shift)), every(_LOW))
         high = b.shl(odd, every(32 - shift)) if shift < 32 else odd
         return b.bitcast(b.or_(low, b.and_(high, every(_HIGH))), self.vector(_I32))
+
+    def square(self, x: Any) -> Any:
+        """int64."""
+        wide = self.b.sext(x, self.vector(_I64))
+        return self.b.mul(wide, wide)
 
     def power(self, below: Any) -> Any:
         """E of ``below``: nearly 2**(16 - f / 1024), f being its last 10 bits."""
@@ -250,12 +261,16 @@ def mix(t: _Turn, a: list[Any], _: Any) -> list[Any]:
     return []
 
 
-@_kernel("i32 int32 i32 int32 i32")
-def scale(t: _Turn, a: list[Any], _: Any) -> list[Any]:
-    """out = sigma(acc factor, m), at most ``limit``: arguments acc, factor, m, limit, out."""
+@_kernel("i32 int32 i32 int32 i32", (_I64, 0, "add"))
+def scale(t: _Turn, a: list[Any], total: list[Any]) -> list[Any]:
+    """out = sigma(acc factor, m), at most ``limit``; the sum of its squares.
+
+    Arguments acc, factor, m, limit, out.
+    """
     acc, factor, m, limit, out = a[:5]
-    t.store(t.clamp(_scaled(t, acc, factor, m), limit), out)
-    return []
+    x = t.clamp(_scaled(t, acc, factor, m), limit)
+    t.store(x, out)
+    return [t.b.add(total[0], t.square(x))]
 
 
 @_kernel("i32 int32 i16")
@@ -269,9 +284,7 @@ def weigh(t: _Turn, a: list[Any], _: Any) -> list[Any]:
 @_kernel("i32", (_I64, 0, "add"))
 def squares(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
     """Sum of squares: argument x."""
-    b, x = t.b, t.load(a[0])
-    wide = b.sext(x, t.vector(_I64))
-    return [b.add(folded[0], b.mul(wide, wide))]
+    return [t.b.add(folded[0], t.square(t.load(a[0])))]
 
 
 def _largest(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
@@ -335,12 +348,26 @@ def leaky_square(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
     return [t.larger(best[0], found)]
 
 
-@_kernel("i32 int32", (_I32, -(1 << 31), "smax"))
+@_kernel("i32 int32 int32 int32", (_I32, NOTHING, "smax"))
 def round_scores(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
-    """Products of queries and keys to exponents, in place: arguments z, gain; the largest."""
-    z = t.product(t.load(a[0]), t.all(a[1]), SCORE_SHIFT)
-    t.store(z, a[0])
-    return [t.larger(best[0], z)]
+    """Products of queries and keys to exponents, in place; the largest.
+
+    Arguments z, gain, low, high: but for z[low:high] they are made NOTHING.
+    """
+    b, (z, gain, low, high) = t.b, a[:4]
+    index = b.add(t.all(b.trunc(t.first, _I32)), t.count())
+    outside = b.icmp_unsigned(">=", b.sub(index, t.all(low)), t.all(b.sub(high, low)))
+    exponents = t.product(t.load(z), t.all(gain), SCORE_SHIFT)
+    exponents = b.select(outside, t.all(NOTHING), exponents)
+    t.store(exponents, z)
+    return [t.larger(best[0], exponents)]
+
+
+@_kernel(BYTE)
+def clear(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """Zeros: argument out."""
+    t.store(t.all(0), a[0])
+    return []
 
 
 @_kernel(f"i32 int32 {BYTE}", (_I32, 0, "add"))

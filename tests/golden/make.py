@@ -24,7 +24,7 @@ from pgolf_codec.codec.stream import compress
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.quant.artifact import FORMAT_VERSION, dump_artifact, load_artifact
 
-FOLDER = Path(__file__).parent / "v1"
+FOLDER = Path(__file__).parent / "v2"
 
 FRAME_BYTES = 1024
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numba
 
-from pgolf_codec.lm import elementwise, products
+from pgolf_codec.lm import elementwise, products, tiles, vectors
 
 _matmul8, _matmul16 = products.matmul8, products.matmul16
 _times_keys, _times_values = products.times_keys, products.times_values
 _isqrt, _normalize = elementwise.isqrt, elementwise.normalize
+_squares, _address = vectors.squares, tiles.address
 
 
 @numba.njit
@@ -38,4 +39,4 @@ def isqrt(v):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def normalize(x, out):  # type: ignore[no-untyped-def]
-    _normalize(x, out)
+    _normalize(x, _squares(_address(x, 0), x.size), out)

@@ -12,11 +12,11 @@ from triton.compiler import ASTSource
 from pgolf_codec.lm import triton_ops
 
 TYPES = {
-    "*i8": "halves",
-    "*i16": "keys values",
-    "*i32": "x_at x0_at sums scores exp2",
-    "*i64": "offsets multipliers mix_x mix_x0 positions phases cosine gain",
-    "i32": "rows sums_width halves_width shift half limit value_limit window slots_a_row",
+    "*i8": "q_at keys values",
+    "*i16": "units outputs activations",
+    "*i32": "x_at x0_at sums factors new_factors scores",
+    "*i64": "multipliers mix_x mix_x0 positions phases cosine gain",
+    "i32": "rows sums_width q_width shift half limit window slots_a_row bits",
 }
 OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 LIMIT = (1 << 21) - 1
@@ -26,8 +26,15 @@ KERNELS: list[tuple[Any, dict[str, Any]]] = [
         triton_ops._attention,
         {"HEADS": 8, "GROUPS": 4, "K": 64, "KB": 64, "HALF": 16, "LIMIT": LIMIT, "SLOTS": 64},
     ),
-    (triton_ops._residual, {"D": 512, "BLOCK": 512, "LIMIT": LIMIT, "ADD": True, "MIX": True}),
-    (triton_ops._residual, {"D": 24, "BLOCK": 32, "LIMIT": LIMIT, "ADD": False, "MIX": False}),
+    (
+        triton_ops._residual,
+        {"D": 512, "BLOCK": 512, "LIMIT": LIMIT, "ADD": True, "MIX": True, "HALVES": False},
+    ),
+    (
+        triton_ops._residual,
+        {"D": 24, "BLOCK": 32, "LIMIT": LIMIT, "ADD": False, "MIX": False, "HALVES": True},
+    ),
+    (triton_ops._to_bytes, {"N": 2050, "BLOCK": 1024}),
 ]
 
 
