@@ -45,6 +45,7 @@ SOURCES = (
     "lm/tables.py",
     "lm/tiles.py",
     "quant/ans_kernel.py",
+    "quant/coders/trellis_kernel.py",
 )
 """All files that machine code is made from."""
 KEPT_FOLDERS = 6
