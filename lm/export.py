@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgolf_codec.errors import ConfigError, CorruptError
+from pgolf_codec.lm.blocks import MLP, Attention, Block
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.layout import NORM_FRAC
-from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
+from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
