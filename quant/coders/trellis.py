@@ -65,10 +65,8 @@ class TrellisCoder:
         if beyond.any():
             escapes = beyond | (values == MAX_WEIGHT)
             x = np.where(escapes, MAX_WEIGHT, values).astype(np.int8)
-            coded = encode(x, 1)
-            return (
-                bytes([coded[0] | _ESCAPES]) + coded[1:] + values[escapes].astype("<i4").tobytes()
-            )
+            coded, rest = encode(x, 1), bytes(values[escapes].astype("<i4"))
+            return bytes([coded[0] | _ESCAPES]) + coded[1:] + rest
         x = values.astype(np.int8)
         fits = (n for n in sorted(CODES) if n > 1 and _obeys(x, n))
         return encode(x, next(fits, 1))
@@ -154,7 +152,7 @@ def _class_table() -> NDArray[np.int64]:
     """Classes of means from 0 on."""
     mean = np.maximum(np.arange(CLASS_TABLE), 1)
     octave = np.frexp(mean.astype(np.float64))[1] - 1
-    table = 4 * octave + (((mean << 2) >> octave) & 3)
+    table = np.asarray(4 * octave + (((mean << 2) >> octave) & 3), np.int64)
     table.setflags(write=False)
     return table
 
