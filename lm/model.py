@@ -199,7 +199,8 @@ class Transformer(Part):
         """(..., D) or (..., rank) of states (..., D)."""
         if not self.config.embedding_rank:
             return states
-        return states @ self.weight("embedding_proj" if self.config.tied else "head_proj")
+        matrix = self.weight("embedding_proj" if self.config.tied else "head_proj")
+        return states @ matrix.to(states.dtype)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Mean nats of ``targets`` (B, T), which follow ``ids``; with those of further tokens
@@ -207,9 +208,11 @@ class Transformer(Part):
         return self.loss_of(self(ids), targets)
 
     def loss_of(self, states: Tensor, targets: Tensor) -> Tensor:
-        """:meth:`loss` of states (B, T, D)."""
-        cap, states = self.config.softcap, states.to(torch.bfloat16)
-        inputs = self.head_inputs(states).to(torch.bfloat16).flatten(0, 1)
+        """:meth:`loss` of states (B, T, D); products are in autocast's type, if that is on."""
+        cap, device = self.config.softcap, states.device.type
+        if torch.is_autocast_enabled(device):
+            states = states.to(torch.get_autocast_dtype(device))
+        inputs = self.head_inputs(states).to(states.dtype).flatten(0, 1)
         loss = fused_cross_entropy(inputs, self.head_matrix(), targets.flatten(), cap)
         if not (self.training and self.config.mtp_heads):
             return loss

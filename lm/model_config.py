@@ -153,6 +153,10 @@ class ModelConfig:
             bool(self.value_layers) == (self.value_dim > 0) and self.value_dim <= 4096,
             f"value_dim {self.value_dim} does not go with value_layers {self.value_layers}",
         )
+        need(
+            self.weights == "float" or not (self.attention_rank or self.mlp_rank),
+            f"{self.weights} weights can't be of low rank: the product is not {self.weights}",
+        )
         need(0 <= self.mtp_heads <= 8, f"mtp_heads {self.mtp_heads} is not in 0..8")
         need(0.0 <= self.mtp_weight <= 10.0, f"mtp_weight {self.mtp_weight} is not in 0..10")
 
