@@ -18,10 +18,11 @@ from pgolf_codec.errors import ExportError
 from pgolf_codec.lm.blocks import Block
 from pgolf_codec.lm.model import MATRICES, Transformer
 from pgolf_codec.lm.model_config import ModelConfig
-from pgolf_codec.lm.part import KINDS, Part
+from pgolf_codec.lm.part import Part
 
 FOLDED = {
     "weights": "float",
+    "smear": "add",
     "norm_scale": False,
     "attention_rank": 0,
     "mlp_rank": 0,
@@ -42,7 +43,7 @@ def fold(model: Transformer, *, unroll: bool = False) -> Transformer:
     c = model.config
     order = c.order if unroll else tuple(range(c.n_layers))
     changes: dict[str, Any] = dict(FOLDED) | (_unrolled(c) if unroll else {})
-    config = dataclasses.replace(c, **changes, smear="none" if c.smear == "none" else "add")
+    config = dataclasses.replace(c, **changes)
     out = Transformer(config, model.cos.size(0))
     with torch.no_grad():
         state = _plain_tables(model)
@@ -54,6 +55,8 @@ def fold(model: Transformer, *, unroll: bool = False) -> Transformer:
             if config.order.count(0) > 1:
                 raise ExportError("smear gate: the first layer runs again; unroll the passes")
             _fold_gate(state, config)
+        elif c.smear == "none":
+            state["smear"] = torch.zeros(c.d_model)
         out.load_state_dict({name: t.contiguous() for name, t in state.items()})
     return out.train(model.training)
 
@@ -74,10 +77,11 @@ def _unrolled(c: ModelConfig) -> dict[str, Any]:
 
 def _matrix(part: Part, name: str) -> Tensor:
     """The full matrix, without the maps of quantization-aware training."""
-    kind = KINDS[part.kind]
-    w: Tensor = kind(getattr(part, name).detach())
+    w: Tensor = getattr(part, name).detach()
+    if part.rounding is not None:
+        return part.rounding(w)
     inner = getattr(part, f"{name}_in", None)
-    return w if inner is None else w @ kind(inner.detach())
+    return w.clone() if inner is None else w @ inner.detach()
 
 
 def _plain_tables(model: Transformer) -> dict[str, Tensor]:

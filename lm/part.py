@@ -17,31 +17,31 @@ Map = Callable[[str, Tensor], Tensor]
 """Of a name and what it names, to what is used in its place."""
 
 TERNARY_FLOOR = 1e-8
-"""Least scale of a row, so that a row of zeros can be divided by it."""
+"""Least divisor of a row, which may be of zeros."""
 
 
 def ternary(w: Tensor) -> Tensor:
-    """-1, 0 or 1 times the mean magnitude of the row; gradients pass as if nothing were rounded.
+    """-1, 0 or 1 times the mean magnitude of the row.
 
     The b1.58 of S. Ma and others, "The Era of 1-bit LLMs" (2024), with a scale a row.
     """
-    scale = w.detach().abs().mean(-1, keepdim=True).clamp(min=TERNARY_FLOOR)
-    rounded = (w.detach() / scale).round().clamp(-1, 1) * scale
-    return w + (rounded - w).detach()
+    scale = w.abs().mean(-1, keepdim=True)
+    return (w / scale.clamp(min=TERNARY_FLOOR)).round().clamp(-1, 1) * scale
 
 
 def binary(w: Tensor) -> Tensor:
-    """-1 or 1 times the mean magnitude of the row (BitNet); gradients pass unchanged."""
-    scale = w.detach().abs().mean(-1, keepdim=True)
-    rounded = torch.where(w.detach() < 0, -scale, scale)
-    return w + (rounded - w).detach()
+    """-1 or 1 times the mean magnitude of the row (BitNet)."""
+    scale = w.abs().mean(-1, keepdim=True)
+    return torch.where(w < 0, -scale, scale)
 
 
-KINDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "float": lambda w: w,
-    "ternary": ternary,
-    "binary": binary,
-}
+ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {"ternary": ternary, "binary": binary}
+
+
+def straight_through(w: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+    """``rounding(w)``, through which gradients pass as if nothing were rounded."""
+    exact = w.detach()
+    return w + (rounding(exact) - exact)
 
 
 class Part(nn.Module):
@@ -53,9 +53,9 @@ class Part(nn.Module):
     weight_map: Map | None = None
     activation_map: Map | None = None
 
-    def __init__(self, kind: str = "float") -> None:
+    def __init__(self, weights: str = "float") -> None:
         super().__init__()
-        self.kind = kind
+        self.rounding = ROUNDINGS.get(weights)
 
     def declare(self, name: str, rows: int, columns: int, rank: int = 0) -> None:
         """A matrix (rows, columns), zero until it is initialised."""
@@ -65,7 +65,9 @@ class Part(nn.Module):
 
     def weight(self, name: str) -> Tensor:
         """The matrix as it is used."""
-        w: Tensor = KINDS[self.kind](getattr(self, name))
+        w: Tensor = getattr(self, name)
+        if self.rounding is not None:
+            w = straight_through(w, self.rounding)
         return w if self.weight_map is None else self.weight_map(self.name + name, w)
 
     def project(self, x: Tensor, name: str) -> Tensor:

@@ -24,7 +24,7 @@ from pgolf_codec.lm.blocks import rms_norm, without_own_value  # noqa: E402
 from pgolf_codec.lm.fold import fold  # noqa: E402
 from pgolf_codec.lm.model import Transformer  # noqa: E402
 from pgolf_codec.lm.model_config import ModelConfig  # noqa: E402
-from pgolf_codec.lm.part import binary, ternary  # noqa: E402
+from pgolf_codec.lm.part import binary, straight_through, ternary  # noqa: E402
 
 
 def with_weights_of(model: Transformer, config: ModelConfig, **tensors: Any) -> Transformer:
@@ -209,15 +209,16 @@ def test_a_gate_closes_a_head() -> None:
 
 @pytest.mark.parametrize(("function", "levels"), [(ternary, {-1, 0, 1}), (binary, {-1, 1})])
 def test_weights_of_few_levels(function: Any, levels: set[int]) -> None:
-    w = torch.randn(7, 50, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    rounded = function(w)
-    scale = w.detach().abs().mean(1, keepdim=True)
-    steps = (rounded / scale).detach()
-    assert torch.allclose(steps, steps.round(), atol=1e-5)
-    assert set(steps.round().int().unique().tolist()) == levels
+    w = torch.randn(7, 50, generator=torch.Generator().manual_seed(2))
+    rounded, scale = function(w), w.abs().mean(1, keepdim=True)
+    assert {round(v) for v in (rounded / scale).flatten().tolist()} == levels
+    assert torch.equal(rounded.abs(), torch.where(rounded == 0, 0, scale))
     assert (rounded - w).abs().mean() < 0.6 * w.abs().mean()
-    (rounded * torch.arange(50.0)).sum().backward()
-    assert torch.equal(w.grad, torch.arange(50.0).expand(7, 50))
+    trained = w.clone().requires_grad_()
+    used = straight_through(trained, function)
+    assert torch.allclose(used, rounded, atol=1e-6)
+    (used * torch.arange(50.0)).sum().backward()
+    assert torch.equal(trained.grad, torch.arange(50.0).expand(7, 50))
     zeros = function(torch.zeros(2, 4))
     assert torch.equal(zeros, torch.zeros(2, 4))
 
