@@ -271,16 +271,22 @@ def test_loss_has_the_gradients_of_autograd() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("window", [1, 5, 8, 100])
+@pytest.mark.parametrize("window", [1, 5, 8, 23, 100])
 @pytest.mark.parametrize("documents", [False, True])
-def test_ways_of_attention_agree(window: int, documents: bool) -> None:
+@pytest.mark.parametrize("block", [4, 64])
+def test_ways_of_attention_agree(
+    window: int, documents: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(float_attention, "BLOCK", block)
+    monkeypatch.setattr(float_attention, "LONG_WINDOW", 8 if block < 8 else 256)
+    ways = ["auto", "blocks", "sdpa"]
+    if documents and window == 5:  # importing it takes seconds
+        ways.append("flex")
     generator = torch.Generator().manual_seed(window)
     q, k, v = (torch.randn(2, n, LENGTH, 8, generator=generator) for n in (4, 2, 2))
     of = (random_ids() == 1).cumsum(1) if documents else None
     with torch.no_grad():
-        found = {
-            way: float_attention.attend(q, k, v, window, of, way) for way in float_attention.WAYS
-        }
+        found = {way: float_attention.attend(q, k, v, window, of, way) for way in ways}
     for way, o in found.items():
         assert torch.allclose(o, found["sdpa"], atol=1e-5), way
 
