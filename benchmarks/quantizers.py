@@ -45,7 +45,8 @@ from pgolf_codec.lm.export import (
 )
 from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.weights import IntegerWeights
-from pgolf_codec.quant import coders, trellis_coder
+from pgolf_codec.quant import coders
+from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments, load_moments, save_moments
 from pgolf_codec.quant.quantizers import Gptq, Quantizer, Waterfilled, curvatures

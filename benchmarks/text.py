@@ -16,6 +16,7 @@ from typing import Any
 
 import pgolf_codec
 from pgolf_codec.cli import demo
+from pgolf_codec.eval.peers import peers
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "text.json"
@@ -47,7 +48,7 @@ def measure(name: str, text: bytes, model: Any) -> dict[str, Any]:
     return {
         "name": name,
         "n_bytes": len(text),
-        "peers": [demo.measure(peer, text)._asdict() for peer in demo.peers()],
+        "peers": [demo.measure(peer, text)._asdict() for peer in peers()],
         "ours": json.loads(receipt.to_json()),
     }
 

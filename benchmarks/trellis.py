@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from pgolf_codec.quant import trellis, trellis_coder
+from pgolf_codec.quant import trellis
+from pgolf_codec.quant.coders import trellis as trellis_coder
+from pgolf_codec.quant.trellis_search import search
 
 RESULT = Path(__file__).parent / "results" / "trellis.json"
 SHAPE = (4096, 256)
@@ -48,7 +50,7 @@ def measured(weights: np.ndarray, n_states: int, *, priced: bool) -> dict[str, A
     follow, prices, ones = trellis.machine(n_states), trellis_coder.prices(), np.ones(len(weights))
     start = time.process_time()
     columns = [
-        trellis.search(target[:, c].copy(), ones, table, prices, rate, follow, 127)
+        search(target[:, c].copy(), ones, table, prices, rate, follow, 127)
         for c in range(weights.shape[1])
     ]
     searched = time.process_time()

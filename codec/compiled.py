@@ -46,6 +46,7 @@ SOURCES = (
     "lm/tiles.py",
     "lm/vectors.py",
     "quant/ans_kernel.py",
+    "quant/coders/trellis_kernel.py",
 )
 """All files that machine code is made from."""
 KEPT_FOLDERS = 6

@@ -1,98 +1,30 @@
-"""Configuration of the model and of a training run.
+"""Configuration of a training run and of its data; recipes, which have all three.
 
-A :class:`ModelConfig` is part of the artifact: it is all that the integer
-inference needs, beside the integers themselves, to know the graph.  A
-:class:`TrainConfig` and a :class:`DataConfig` say how a model was made; they are
-stored as TOML in ``lm/configs`` and never reach a decoder.
+A :class:`TrainConfig` and a :class:`DataConfig` say how a model was made; they are
+stored as TOML in ``lm/configs`` and never reach a decoder.  The graph itself is a
+:class:`~pgolf_codec.lm.model_config.ModelConfig`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pgolf_codec.errors import ConfigError
+from pgolf_codec.lm.fields import from_table
+from pgolf_codec.lm.model_config import BOS_ID, ModelConfig
 
-C = TypeVar("C")
-
-BOS_ID = 1
-"""Start of a stream: "nothing is known of what came before"."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
-    """The graph of a decoder-only transformer.
-
-    Legend used in shape comments: B streams, T positions, V vocabulary,
-    D width, H query heads, G key/value heads, K head dimension, F hidden width.
-    """
-
-    vocab_size: int
-    """V: rows of the tied embedding, control ids included."""
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    """K: must be even; each head's keys and queries are RMS-normalised."""
-    d_hidden: int
-    """F: hidden width of the MLP, whose activation is LeakyReLU(1/2) squared."""
-    windows: tuple[int, ...]
-    """Positions that a layer's attention sees, itself included; one a layer."""
-    rope_dims: int
-    """The first ``rope_dims`` of each head's K dimensions are rotated."""
-    rope_base: float = 1000.0
-    bigram_buckets: int = 0
-    """Rows of the hashed table of (previous, current) token pairs; 0 is none."""
-    bigram_dim: int = 0
-    softcap: float = 30.0
-    """Logits are ``softcap * tanh(logit / softcap)``."""
-
-    def __post_init__(self) -> None:
-        def need(ok: bool, why: str) -> None:
-            if not ok:
-                raise ConfigError(f"model config: {why}")
-
-        need(4 <= self.vocab_size <= 65536, f"vocab_size {self.vocab_size} is not in 4..65536")
-        need(1 <= self.n_layers <= 64, f"n_layers {self.n_layers} is not in 1..64")
-        need(8 <= self.d_model <= 4096, f"d_model {self.d_model} is not in 8..4096")
-        need(1 <= self.n_heads <= 64, f"n_heads {self.n_heads} is not in 1..64")
-        need(
-            1 <= self.n_kv_heads <= self.n_heads and self.n_heads % self.n_kv_heads == 0,
-            f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}",
-        )
-        need(self.d_head in range(2, 257, 2), f"d_head {self.d_head} is not even, in 2..256")
-        need(8 <= self.d_hidden <= 8192, f"d_hidden {self.d_hidden} is not in 8..8192")
-        need(
-            len(self.windows) == self.n_layers and all(1 <= w <= 8192 for w in self.windows),
-            f"windows {self.windows} are not n_layers lengths in 1..8192",
-        )
-        need(
-            self.rope_dims in range(0, self.d_head + 1, 2),
-            f"rope_dims {self.rope_dims} is not even, in 0..d_head",
-        )
-        need(1.0 < self.rope_base <= 1e6, f"rope_base {self.rope_base} is not in 1..1e6")
-        need(
-            (self.bigram_buckets == 0) == (self.bigram_dim == 0)
-            and 0 <= self.bigram_buckets <= 1 << 20
-            and 0 <= self.bigram_dim <= 4096,
-            f"bigram table {self.bigram_buckets} x {self.bigram_dim} is not possible",
-        )
-        evens = (self.d_model, self.d_hidden, self.bigram_dim)
-        need(not any(n % 2 for n in evens), f"widths {evens} are not even")
-        need(1.0 <= self.softcap <= 100.0, f"softcap {self.softcap} is not in 1..100")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the inverse of :meth:`from_dict`."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raise :class:`ConfigError` on unknown, missing or ill-typed keys."""
-        return _from_dict(cls, values, "model config")
+__all__ = [
+    "BOS_ID",
+    "DataConfig",
+    "ModelConfig",
+    "TextClass",
+    "TrainConfig",
+    "load_data_config",
+    "load_recipe",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +54,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raise :class:`ConfigError` on unknown, missing or ill-typed keys."""
-        return _from_dict(cls, values, "train config")
+        return from_table(cls, values, "train config")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +79,7 @@ class TextClass:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raise :class:`ConfigError` on unknown, missing or ill-typed keys."""
-        return _from_dict(cls, values, "data config")
+        return from_table(cls, values, "data config")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +118,7 @@ class DataConfig:
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise ConfigError("data config: classes is not a table of tables")
         classes = {name: TextClass.from_dict(table) for name, table in tables.items()}
-        return _from_dict(cls, {**values, "classes": classes}, "data config")
+        return from_table(cls, {**values, "classes": classes}, "data config")
 
 
 def load_recipe(path: Path) -> tuple[ModelConfig, TrainConfig]:
@@ -211,38 +143,3 @@ def _table(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: there is no table [{name}]")
     return table
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _from_dict(cls: type[C], values: dict[str, Any], what: str) -> C:
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(fields)):
-        raise ConfigError(f"{what}: unknown key {unknown[0]!r}")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        kind = str(fields[name].type)
-        if kind == "tuple[int, ...]":
-            ok = isinstance(value, list) and all(type(v) is int for v in value)
-            value = tuple(value) if ok else value
-        elif kind == "float":
-            ok = type(value) in (int, float)
-            value = float(value) if ok else value
-        elif kind == "str":
-            ok = isinstance(value, str)
-        elif kind == "tuple[str, ...]":
-            ok = isinstance(value, list) and all(isinstance(v, str) for v in value)
-            value = tuple(value) if ok else value
-        elif kind == "dict[str, TextClass]":
-            ok = isinstance(value, dict)
-        else:
-            ok = type(value) is int
-        if not ok:
-            raise ConfigError(f"{what}: {name} is not of type {kind}")
-        arguments[name] = value
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{what}: {error}") from None

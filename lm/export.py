@@ -19,25 +19,51 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError, CorruptError
+from pgolf_codec.errors import ConfigError, CorruptError, ExportError
+from pgolf_codec.lm.blocks import MLP, Attention, Block
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
+from pgolf_codec.lm.fold import fold
 from pgolf_codec.lm.graph import rope_phases
-from pgolf_codec.lm.model import MLP, Attention, Block, Transformer
+from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.numerics import NORM_FRAC
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.quantizers import Nearest, Quantizer, Waterfilled, curvatures
+from pgolf_codec.quant.rounding import Quantized
 
 BALANCE_OCTAVES = 6
 """Most that a hidden unit's size is changed by: all share one fixed-point position."""
 STEPS_PER_SIGMA = {"matrix": 18.0, "embedding": 36.0, "bigram": 6.0}
 
+MISSING: dict[str, tuple[Any, str]] = {
+    "activation": ("leaky_relu2", "a hidden unit below zero has no other slope than 1/2"),
+    "tied": (True, "the logits have no matrix but the embedding"),
+    "unet": (False, "no state of an earlier layer is kept"),
+    "parallel_layers": ((), "the MLP reads what attention has added to"),
+    "value_layers": ((), "there is no table for values"),
+    "xsa_layers": ((), "attention's output is not seen beside the position's value"),
+    "attention_gate": (False, "there is no sigmoid"),
+}
+"""What the integer engine has no counterpart for: a switch, the value it must have, and why."""
+
+
+def exportable(model: Transformer) -> Transformer:
+    """The model without what can be folded away, a layer a pass.
+
+    Raises :class:`ExportError` for parts of :data:`MISSING`.
+    """
+    folded = fold(model, unroll=bool(model.config.passes))
+    for name, (needed, why) in MISSING.items():
+        if (value := getattr(folded.config, name)) != needed:
+            raise ExportError(f"export: {name} = {value!r} has no integers yet: {why}")
+    return folded
+
 
 def load_checkpoint(path: Path, max_len: int) -> Transformer:
-    """The float model of a checkpoint written by ``lm.train``."""
+    """The float model of a checkpoint written by ``lm.train``; see :func:`exportable`."""
     state = torch.load(path, weights_only=True, map_location="cpu")
     model = Transformer(ModelConfig.from_dict(state["model_config"]), max_len)
     model.load_state_dict(state["model"])
@@ -99,6 +125,8 @@ def balance(
     with torch.no_grad():
         for i in range(model.config.n_layers):
             up, down = moments[f"blocks.{i}.up"], moments[f"blocks.{i}.down"]
+            if of_few_levels(f"blocks.{i}.down", p[f"blocks.{i}.mlp.down"].double().numpy()):
+                continue  # columns of one row share their magnitude
             weights = Curvature.of(down).column_weights
             size = np.sqrt(weights / np.exp(np.log(weights).mean()))
             size = np.clip(size, 2.0**-BALANCE_OCTAVES, 2.0**BALANCE_OCTAVES)
@@ -135,6 +163,16 @@ def matrices(model: Transformer) -> dict[str, NDArray[np.float64]]:
     return out
 
 
+def of_few_levels(name: str, matrix: NDArray[np.float64]) -> Quantized | None:
+    """A layer's matrix whose rows have one magnitude, and 0, as it is; None if it has more."""
+    sizes = np.abs(matrix)
+    largest = sizes.max(axis=1, keepdims=True)
+    few = ((sizes == 0) | (sizes == largest)).all()
+    if not (name.startswith("blocks.") and few and sizes.any()):
+        return None
+    return Quantized(np.sign(matrix).astype(np.int32), largest[:, 0].astype(np.float16))
+
+
 def quantize(
     model: Transformer, calibration: Tensor, quantizer: Quantizer | dict[str, float]
 ) -> IntegerWeights:
@@ -142,6 +180,7 @@ def quantize(
 
     ``quantizer`` may be the steps per sigma of :class:`Nearest`.
     """
+    model = exportable(model)
     c = model.config
     if isinstance(quantizer, dict):
         quantizer = Nearest(quantizer)
@@ -149,7 +188,9 @@ def quantize(
     seen = peaks(model, calibration)
     out: dict[str, NDArray[Any]] = {"smear": p["smear"].astype(np.float16)}
     for name, matrix in matrices(model).items():
-        found = quantizer(name, matrix, "columns" if name == "bigram" else "rows")
+        found = of_few_levels(name, matrix)
+        if found is None:
+            found = quantizer(name, matrix, "columns" if name == "bigram" else "rows")
         scales = found.column_scales if name == "bigram" else found.row_scales
         assert scales is not None
         out[f"{name}.q"], out[f"{name}.s"] = found.values.astype(np.int8), scales
@@ -206,6 +247,7 @@ def quantize_within(
     coder knows about the trellis.  ``keep`` is a file by which a search that was stopped
     goes on.  Raises :class:`BudgetError` if nothing lands.
     """
+    model = exportable(model)
     even, even_moments = balance(merge_scales(model), moments)
     known = curvatures(even_moments)
 

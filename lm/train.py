@@ -27,7 +27,8 @@ from torch import Tensor
 
 from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig, TrainConfig, load_recipe
-from pgolf_codec.lm.model import FusedCrossEntropy, Transformer, fused_cross_entropy
+from pgolf_codec.lm.loss import FusedCrossEntropy, fused_cross_entropy
+from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.optim import Muon
 
 

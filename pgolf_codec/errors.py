@@ -4,6 +4,7 @@
 
     PgolfError
     ├── ConfigError (ValueError)        a model or training configuration is not possible
+    │   └── ExportError                 the integer engine lacks a part of the model; names it
     ├── ModelError                      no usable model
     │   ├── ModelNotFoundError          neither an embedded model's name nor a file
     │   └── WrongModelError             the archive was made with another model
@@ -42,6 +43,10 @@ class PgolfError(Exception):
 
 class ConfigError(PgolfError, ValueError):
     """A model or training configuration is not possible; names the key."""
+
+
+class ExportError(ConfigError):
+    """The integer engine lacks a part of the model; names the switch, and says why."""
 
 
 class ModelError(PgolfError):

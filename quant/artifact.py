@@ -1,6 +1,6 @@
 """The model artifact ``.pglm``: everything a decoder needs, in one file.
 
-Layout (little-endian), version 1::
+Layout (little-endian), versions 1 and 2::
 
     8   magic  89 'PGLM' 0D 0A 1A
     2   format version          2   numerics version
@@ -11,8 +11,9 @@ Layout (little-endian), version 1::
     32  SHA-256 of all before: the model's fingerprint
 
 Section "tokenizer" is the tokenizer's own form; every other section is a tensor of
-``lm.weights.tensor_specs``, coded "raw" (little-endian items) or "ans": a learned
-histogram of the values, then an ANS stream of constriction (docs/NUMERICS.md).
+``lm.weights.tensor_specs``, coded "raw" (little-endian items), "ans" (a learned histogram
+of int8 values, then an ANS stream of constriction) or, in version 2, by any coder of
+:mod:`pgolf_codec.quant.coders`, which the coding names.  docs/NUMERICS.md has it all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import hashlib
 import json
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.tokenizer import Tokenizer
+from pgolf_codec.codec.workers import default_threads
 from pgolf_codec.errors import (
+    CoderError,
     CorruptError,
+    FormatError,
     NotAnArchiveError,
     PgolfError,
     TruncatedError,
@@ -40,13 +45,21 @@ from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.weights import IntegerWeights, TensorSpec, tensor_specs
-from pgolf_codec.quant import histogram
+from pgolf_codec.quant import coders, histogram
 
 if TYPE_CHECKING:
     from pgolf_codec.lm.engine import Engine
 
 MAGIC = b"\x89PGLM\r\n\x1a"
 FORMAT_VERSION = 1
+"""Of files that have the codings of :data:`PLAIN` only."""
+CODERS_VERSION = 2
+"""Of files that need other coders."""
+PLAIN = ("raw", "ans")
+AUTO = "auto"
+_AUTO_MATRICES = ("raw", "ans", "trellis")
+_AUTO_VECTORS = ("raw", "zlib", "bzip2")
+"""What :data:`AUTO` tries: coders that decode fast, and without numba."""
 MAX_HEAD_BYTES = 1 << 20
 MAX_ITEMS = 1 << 28
 """Items of all tensors together."""
@@ -73,6 +86,8 @@ class Artifact:
     numerics_version: int
     coded_sizes: dict[str, int]
     """Bytes of each section."""
+    codings: dict[str, str]
+    """How each section is coded."""
 
 
 class LoadedModel:
@@ -103,12 +118,21 @@ class LoadedModel:
 
 
 def dump_artifact(
-    weights: IntegerWeights, tokenizer: Tokenizer, *, name: str, bpb: float | None = None
+    weights: IntegerWeights,
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    bpb: float | None = None,
+    coder: str = "ans",
 ) -> bytes:
-    """The bytes of a ``.pglm``; the same arguments give the same bytes."""
+    """The bytes of a ``.pglm``; the same arguments give the same bytes.
+
+    ``coder`` is ``auto``, ``ans``, or one of :func:`coders.coder_names`; a tensor that it
+    does not make smaller is stored as it is.  Raises :class:`CoderNotFoundError`.
+    """
     payloads: list[tuple[str, str, bytes]] = [("tokenizer", "raw", tokenizer.to_bytes())]
     for tensor in tensor_specs(weights.config):
-        payloads.append((tensor, *_encode(weights.tensors[tensor])))
+        payloads.append((tensor, *_encode(weights.tensors[tensor], coder)))
     head = json.dumps(
         {
             "name": name,
@@ -118,7 +142,9 @@ def dump_artifact(
         },
         separators=(",", ":"),
     ).encode()
-    blob = _FIXED.pack(MAGIC, FORMAT_VERSION, NUMERICS_VERSION, len(head)) + head
+    plain = all(coding in PLAIN for _, coding, _ in payloads)
+    version = FORMAT_VERSION if plain else CODERS_VERSION
+    blob = _FIXED.pack(MAGIC, version, NUMERICS_VERSION, len(head)) + head
     blob += struct.pack("<I", zlib.crc32(blob))
     blob += b"".join(b for _, _, b in payloads)
     return blob + hashlib.sha256(blob).digest()
@@ -131,10 +157,11 @@ def save_artifact(
     *,
     name: str,
     bpb: float | None = None,
+    coder: str = "ans",
 ) -> None:
     """Write a ``.pglm`` atomically."""
     with replacing(path, overwrite=True) as file:
-        file.write(dump_artifact(weights, tokenizer, name=name, bpb=bpb))
+        file.write(dump_artifact(weights, tokenizer, name=name, bpb=bpb, coder=coder))
 
 
 def load_artifact(source: Path | bytes) -> LoadedModel:
@@ -152,7 +179,7 @@ def parse_artifact(blob: bytes) -> Artifact:
     if len(blob) < _FIXED.size + 36:
         raise TruncatedError(f"model artifact: {len(blob)} bytes are too few")
     _, version, numerics, head_size = _FIXED.unpack_from(blob)
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, CODERS_VERSION):
         raise UnsupportedVersionError(f"model artifact: format version {version} is unknown")
     if numerics != NUMERICS_VERSION:
         raise UnsupportedVersionError(f"model artifact: numerics version {numerics} is unknown")
@@ -187,7 +214,12 @@ def parse_artifact(blob: bytes) -> Artifact:
     tokenizer = Tokenizer.from_bytes(bytes(sections["tokenizer"][1]))
     if tokenizer.n_symbols != head.config.vocab_size:
         raise CorruptError("model artifact: tokenizer and model differ in their vocabulary")
-    tensors = {name: _decode(name, spec, *sections[name]) for name, spec in specs.items()}
+    if version == FORMAT_VERSION:
+        for name in specs:
+            _check_plain(name, sections[name][0])
+    with ThreadPoolExecutor(default_threads()) as pool:
+        jobs = {n: pool.submit(_decode, n, spec, *sections[n]) for n, spec in specs.items()}
+        tensors = {name: job.result() for name, job in jobs.items()}
     return Artifact(
         name=head.name,
         bpb=head.bpb,
@@ -197,6 +229,7 @@ def parse_artifact(blob: bytes) -> Artifact:
         blob=blob,
         numerics_version=numerics,
         coded_sizes={name: n_bytes for name, _, n_bytes, _ in head.sections},
+        codings={name: coding for name, coding, *_ in head.sections},
     )
 
 
@@ -221,13 +254,36 @@ def _parse_head(data: bytes) -> _Head:
         raise CorruptError(f"model artifact: head: {error}") from None
 
 
-def _encode(tensor: NDArray[Any]) -> tuple[str, bytes]:
+def _encode(tensor: NDArray[Any], coder: str) -> tuple[str, bytes]:
+    """The coding and the bytes of the smallest of what may be tried."""
     raw = tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
-    if tensor.dtype == np.int8 and tensor.size:
-        coded = histogram.encode(tensor.reshape(-1))
-        if len(coded) < len(raw):
-            return "ans", coded
-    return "raw", raw
+    made = {"raw": raw}
+    names: tuple[str, ...] = (coder,)
+    if coder == AUTO:
+        names = _AUTO_MATRICES if tensor.dtype == np.int8 else _AUTO_VECTORS
+    for name in names if tensor.size else ():
+        if name == "ans":
+            if tensor.dtype == np.int8:
+                made[name] = histogram.encode(tensor.reshape(-1))
+        elif name != "raw":
+            made[name] = coders.find_coder(name).encode(_table(tensor))
+    coding = min(made, key=lambda name: len(made[name]))
+    return coding, made[coding]
+
+
+def _table(tensor: NDArray[Any]) -> NDArray[np.int32]:
+    """What coders see (rows, columns): a vector is one row, float16 its bit patterns."""
+    items = tensor.view(np.uint16) if tensor.dtype == np.float16 else tensor
+    return np.ascontiguousarray(items.reshape(_shape(tensor.shape)), np.int32)
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+
+
+def _check_plain(name: str, coding: str) -> None:
+    if coding not in PLAIN:
+        raise CorruptError(f"model artifact: tensor {name}: coding {coding!r} is unknown")
 
 
 def _decode(name: str, spec: TensorSpec, coding: str, payload: memoryview) -> NDArray[Any]:
@@ -240,5 +296,21 @@ def _decode(name: str, spec: TensorSpec, coding: str, payload: memoryview) -> ND
     elif coding == "ans" and dtype == np.int8:
         items = histogram.decode(payload, n_items)
     else:
-        raise CorruptError(f"model artifact: tensor {name}: coding {coding!r} is unknown")
+        items = _from_coder(name, spec, coding, payload)
     return items.reshape(spec.shape)
+
+
+def _from_coder(name: str, spec: TensorSpec, coding: str, payload: memoryview) -> NDArray[Any]:
+    try:
+        coder = coders.find_coder(coding)
+        items = coder.decode(payload, _shape(spec.shape))
+    except CoderError as error:
+        message = f"model artifact: tensor {name}: coding {coding!r} is unknown: {error}"
+        raise CorruptError(message) from None
+    except FormatError as error:
+        raise type(error)(f"model artifact: tensor {name}: {error}") from None
+    held = np.dtype(np.uint16) if spec.dtype is np.float16 else np.dtype(spec.dtype)
+    info = np.iinfo(held)
+    if items.size and not info.min <= int(items.min()) <= int(items.max()) <= info.max:
+        raise CorruptError(f"model artifact: tensor {name}: an item that {held} does not have")
+    return items.astype(held).view(spec.dtype)

@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.quant import trellis, trellis_coder
+from pgolf_codec.quant import trellis
+from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature, Floats, Rounder, gptq, nearest
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.rounding import Quantized, round_columns, round_rows
 from pgolf_codec.quant.scalar import clipped_steps, searched_steps
+from pgolf_codec.quant.trellis_search import search
 from pgolf_codec.quant.waterfilling import (
     LEAST_ROW,
     LEAST_ROW_OF_SYMBOLS,
@@ -129,7 +131,7 @@ class Waterfilled:
         bit = self.price_of_bits * 2 * math.log(2) * self.cost
 
         def rounder(column: int, target: Floats, weight: Floats) -> NDArray[np.int8]:
-            chosen: NDArray[np.int16] = trellis.search(
+            chosen: NDArray[np.int16] = search(
                 target, weight, table[:, column].copy(), prices, bit, follow, MAX_WEIGHT
             )
             return chosen.astype(np.int8)

@@ -149,6 +149,7 @@ VERBS = {
     "list": Verb("tell what archives hold; needs no model", "reports"),
     "verify": Verb("compress, decompress in another process, compare, give a receipt", "referee"),
     "audit": Verb("find the rule that a scoring function breaks, if any", "referee"),
+    "report": Verb("draw where the bits of a text, or of a receipt, went: one HTML page", "report"),
     "models": Verb("list the models that came with the package", "reports"),
     "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
     "unpack": Verb("write a .pgw as .safetensors again", "weights"),

@@ -6,18 +6,16 @@ The text is the interpreter's own help topics; nothing is fetched.
 from __future__ import annotations
 
 import argparse
-import bz2
-import importlib
-import lzma
 import os
 import re
 import time
-import zlib
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgolf_codec.cli.options import add_model, add_threads
 from pgolf_codec.errors import VerificationError
+
+if TYPE_CHECKING:
+    from pgolf_codec.eval.peers import Peer
 
 MAX_TEXT_BYTES = 60_000
 MIN_PARAGRAPH = 200
@@ -33,14 +31,6 @@ class Row(NamedTuple):
     decompress_seconds: float
 
 
-class Peer(NamedTuple):
-    """Another compressor: how to call it."""
-
-    name: str
-    compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes], bytes]
-
-
 def demo_options(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_threads(parser)
@@ -53,6 +43,7 @@ def run_demo(options: argparse.Namespace) -> int:
 def run(*, model: str | os.PathLike[str] | None = None, threads: int | None = None) -> int:
     """Print the comparison and the receipt; returns the exit status."""
     import pgolf_codec
+    from pgolf_codec.eval.peers import peers
 
     text = python_topics()
     print(
@@ -89,28 +80,6 @@ def python_topics(max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     paragraphs = (text for name in sorted(topics) for text in _BLANK_LINES.split(topics[name]))
     prose = (text for text in paragraphs if text[:1] != " " and len(text) >= MIN_PARAGRAPH)
     return "\n\n".join(dict.fromkeys(prose)).encode()[:max_bytes]
-
-
-def peers() -> list[Peer]:
-    """The compressors at hand, at their strongest usual setting."""
-    import zstandard
-
-    strongest = lzma.PRESET_EXTREME | 9
-    found = [
-        Peer("zlib -9", lambda data: zlib.compress(data, 9), zlib.decompress),
-        Peer("bz2 -9", lambda data: bz2.compress(data, 9), bz2.decompress),
-        Peer("lzma -9e", lambda data: lzma.compress(data, preset=strongest), lzma.decompress),
-        Peer(
-            "zstd -19",
-            zstandard.ZstdCompressor(level=19).compress,
-            zstandard.ZstdDecompressor().decompress,
-        ),
-    ]
-    try:
-        brotli = importlib.import_module("brotli")
-    except ImportError:
-        return found
-    return [*found, Peer("brotli -11", brotli.compress, brotli.decompress)]
 
 
 def measure(peer: Peer, text: bytes) -> Row:

@@ -79,6 +79,7 @@ BUILT_IN = {
     "ans-mixture": BuiltIn(12, "fits", "MIXTURE"),
     "ans-scale": BuiltIn(13, "fits", "SCALE"),
     "cm": BuiltIn(14, "cm", "CM"),
+    "trellis": BuiltIn(15, "trellis", "TRELLIS"),
 }
 _NAMES = {coder.number: name for name, coder in BUILT_IN.items()}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")

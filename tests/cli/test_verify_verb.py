@@ -67,7 +67,7 @@ def test_demo(main: Main, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
     monkeypatch.setattr(demo, "python_topics", lambda: topics)
     assert main("demo") == 0
     said = capsys.readouterr().out
-    for name in ("zlib -9", "bz2 -9", "lzma -9e", "zstd -19", "order-1"):
+    for name in ("zlib -9", "bzip2 -9", "xz -9e", "zstd -19", "order-1"):
         assert f"\n{name} " in said
     assert said.endswith("\nverified\n")
     assert "model's own 7 bytes are not in the column" in said

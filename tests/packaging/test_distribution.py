@@ -17,7 +17,7 @@ import pgolf_codec
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"pgolf_codec": ".", "codec": "codec", "lm": "lm", "quant": "quant", "eval": "eval"}
 """Folder of the tree, and of the package ``pgolf_codec``."""
-SHIPPED = ("*.py", "*/*.py", "py.typed", "embedded/*.pglm", "configs/*.toml")
+SHIPPED = ("*.py", "*/*.py", "py.typed", "embedded/*.pglm", "configs/*.toml", "*.css")
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,17 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch", "brotli"}
 TORCH_MAY_BE_IN = {
     "eval/torch_model.py",
+    "lm/blocks.py",
     "lm/calibration.py",
     "lm/dequantize.py",
     "lm/export.py",
+    "lm/float_attention.py",
+    "lm/fold.py",
     "lm/golf.py",
+    "lm/loss.py",
     "lm/model.py",
     "lm/optim.py",
+    "lm/part.py",
     "lm/ranks.py",
     "lm/torch_device.py",
     "lm/torch_engine.py",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for reference_coders.py
 sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))  # for tiny_model.py, reference.py
 
 from tiny_model import hot_weights, tiny_tokenizer, tiny_weights

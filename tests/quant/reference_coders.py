@@ -9,6 +9,8 @@ import math
 import struct
 from bisect import bisect_left, bisect_right
 
+import reference_trellis
+
 EXP2 = [round(2 ** (30 - i / 1024)) for i in range(1024)]
 
 
@@ -36,7 +38,9 @@ def decode(stream: bytes) -> tuple[tuple[int, ...], list[int]]:
         return tuple(shape), []
     rows = shape[0] if len(shape) > 1 else 1
     columns = math.prod(shape) // rows
-    decoder = {1: raw, 8: huffman, 14: cm} | dict.fromkeys(range(9, 14), ans)
+    decoder = {1: raw, 8: huffman, 14: cm, 15: reference_trellis.decode} | dict.fromkeys(
+        range(9, 14), ans
+    )
     return tuple(shape), decoder[number](stream[at:], rows, columns)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import reference_coders
 
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import (
@@ -29,7 +32,7 @@ from pgolf_codec.errors import (
 )
 from pgolf_codec.lm.weights import IntegerWeights
 from pgolf_codec.quant import artifact as module
-from pgolf_codec.quant import histogram
+from pgolf_codec.quant import coders, histogram
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact, save_artifact
 
 
@@ -77,6 +80,90 @@ def test_the_documents_reader(artifact: bytes, weights: IntegerWeights) -> None:
     for name, tensor in weights.tensors.items():
         found = np.array(model.tensors[name], np.float64)
         assert np.array_equal(found.reshape(-1), tensor.reshape(-1).astype(np.float64)), name
+
+
+CODERS = ["auto", "raw", "trellis", "cm", "ans-scale", "zlib"]
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_any_coder(
+    coder: str, artifact: bytes, weights: IntegerWeights, tokenizer: Tokenizer
+) -> None:
+    blob = dump_artifact(weights, tokenizer, name="tiny", bpb=2.5, coder=coder)
+    assert dump_artifact(weights, tokenizer, name="tiny", bpb=2.5, coder=coder) == blob
+    found = load_artifact(blob).artifact
+    for name, tensor in weights.tensors.items():
+        assert found.weights.tensors[name].dtype == tensor.dtype
+        assert np.array_equal(found.weights.tensors[name], tensor), name
+    plain = set(found.codings.values()) <= {"raw", "ans"}
+    assert struct.unpack_from("<H", blob, 8) == ((1,) if plain else (2,))
+    assert plain == (coder == "raw")
+    if coder != "raw":
+        assert coder == "auto" or coder in found.codings.values()
+        assert len(blob) < len(dump_artifact(weights, tokenizer, name="tiny", coder="raw"))
+    if coder == "auto":
+        assert len(blob) < len(artifact)
+
+
+def test_coders_read_what_their_documents_readers_read(
+    weights: IntegerWeights, tokenizer: Tokenizer
+) -> None:
+    """A section is a coder's payload, nothing else."""
+    for coder in ("trellis", "cm"):
+        blob = dump_artifact(weights, tokenizer, name="tiny", coder=coder)
+        coding, payload = sections_of(blob)["blocks.0.up.q"]
+        assert coding == coder
+        tensor = weights.tensors["blocks.0.up.q"]
+        head = coders.encode(tensor, coder)[: -len(payload)]
+        assert reference_coders.decode(head + payload) == (
+            tensor.shape, tensor.reshape(-1).tolist()
+        )  # fmt: skip
+
+
+def sections_of(blob: bytes) -> dict[str, tuple[str, bytes]]:
+    size = struct.unpack_from("<I", blob, 12)[0]
+    at, found = 16 + size + 4, {}
+    for name, coding, n_bytes, _ in json.loads(blob[16 : 16 + size])["sections"]:
+        found[name] = (coding, blob[at : at + n_bytes])
+        at += n_bytes
+    return found
+
+
+def test_version_1_has_two_codings(weights: IntegerWeights, tokenizer: Tokenizer) -> None:
+    blob = dump_artifact(weights, tokenizer, name="tiny", coder="trellis")
+    old = blob[:8] + b"\1" + blob[9:]
+    refused(forged(old), "coding 'trellis' is unknown")
+
+
+@pytest.mark.parametrize("coder", ["trellis", "cm", "ans-scale", "brotli", "zstd"])
+def test_payloads_that_lie(coder: str, weights: IntegerWeights, tokenizer: Tokenizer) -> None:
+    """Damaged, cut, of other integers, of other shapes: an error or the wrong weights."""
+    if coder == "brotli":
+        pytest.importorskip("brotli")
+    blob = dump_artifact(weights, tokenizer, name="tiny", coder=coder)
+    payload = sections_of(blob)["blocks.0.up.q"][1]
+    for wrong in (payload[:-9], payload[:1], b""):
+        refused(forged(blob, payloads={"blocks.0.up.q": wrong}, coding=coder), "blocks.0.up.q")
+    tensor = weights.tensors["blocks.0.up.q"].astype(np.int32)
+    for values, message in (
+        (tensor * 50, "does not have|-128"), (tensor[:-1], "."), (tensor[:, :-2], ".")
+    ):  # fmt: skip
+        wrong = coders.find_coder(coder).encode(np.ascontiguousarray(values))
+        refused(forged(blob, payloads={"blocks.0.up.q": wrong}, coding=coder), message)
+    rng = random.Random(3)
+    for _ in range(30):
+        broken = bytearray(payload)
+        broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+        lie = forged(blob, payloads={"blocks.0.up.q": bytes(broken)}, coding=coder)
+        with contextlib.suppress(FormatError):
+            load_artifact(lie)
+
+
+def test_few_bytes_for_many_weights(artifact: bytes) -> None:
+    """What a trellis stream can't hold is refused before there is memory for it."""
+    lie = forged(artifact, payloads={"bigram.q": bytes([0]) + bytes(9)}, coding="trellis")
+    lie = lie[:8] + b"\2" + lie[9:]
+    refused(forged(lie, config(bigram_buckets=1 << 20)), "too few")
 
 
 def test_every_flip(smallest_artifact: bytes) -> None:

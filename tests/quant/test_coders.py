@@ -22,7 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # for reference_coders.py
 
 import reference_coders
 
-OURS = [name for name in BUILT_IN if name in ("raw", "huffman", "cm") or name.startswith("ans-")]
+OURS = [
+    name
+    for name in BUILT_IN
+    if name in ("raw", "huffman", "cm", "trellis") or name.startswith("ans-")
+]
 LIMIT = 2**31
 
 
@@ -148,6 +152,10 @@ STREAMS = {
         "0e020c0a300010073200000bee9d3eeba06103d63d2ac95707c50ad83a5949d45d2f62be08b289d37a09"
         "d3fc5d988506fb000018757c99198b2b1af1331138248875b66306d34f550452a7613c4e16cc7809"
     ),
+    "trellis": (
+        "0f020c0a00126266f7ec6cddbfbc7a70926c74defa91c4238f706270e87d723d047b9ebed17fdf8bd080"
+        "223f46c4abc4329b8ef0c679c49f11780ce0f276e4d7ebe8b224698a322e"
+    ),
 }
 
 
@@ -234,7 +242,7 @@ def test_numbers_of_coders_are_the_format() -> None:
     assert numbers == {
         "raw": 1, "zlib": 2, "int8+zlib": 3, "bzip2": 4, "lzma": 5, "zstd": 6, "brotli": 7,
         "huffman": 8, "ans-hist": 9, "ans-gauss": 10, "ans-laplace": 11, "ans-mixture": 12,
-        "ans-scale": 13, "cm": 14,
+        "ans-scale": 13, "cm": 14, "trellis": 15,
     }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_bench_of_everything(weights: Path, capsys: pytest.CaptureFixture[str]) 
     command = ["bench-coders", str(weights), "--quant", "int4", "--json", "--plot", str(picture)]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
-    assert len(found["totals"]) == 14
+    assert len(found["totals"]) == 15
     for row in found["rows"]:
         assert row["bits_per_param"] == pytest.approx(8 * row["coded_bytes"] / row["n_params"])
     assert picture.read_bytes().startswith(b"<?xml")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pgolf_codec.errors import BudgetError
 from pgolf_codec.quant.budget import Bill, file_bytes, fit
+from pgolf_codec.quant.coders.trellis import encode
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.quantizers import Waterfilled, curvatures
-from pgolf_codec.quant.trellis_coder import encode
 
 
 def curve(octaves: float, n: int, bits: float, bend: float) -> int:

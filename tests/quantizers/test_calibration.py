@@ -16,9 +16,9 @@ from pgolf_codec.lm.dequantize import float_model
 from pgolf_codec.lm.export import balance, matrices, merge_scales, quantize, quantize_within
 from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.quant.coders.trellis import encode
 from pgolf_codec.quant.moments import Moments, load_moments, save_moments
 from pgolf_codec.quant.quantizers import Waterfilled, curvatures
-from pgolf_codec.quant.trellis_coder import encode
 
 CONFIG = ModelConfig(
     vocab_size=64,

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pgolf_codec.errors import ConfigError
-from pgolf_codec.quant import trellis, trellis_coder
+from pgolf_codec.quant import trellis
+from pgolf_codec.quant.coders import trellis as trellis_coder
+from pgolf_codec.quant.trellis_search import search as find
 
 FLAT = np.zeros((1, 2, 129))
 
@@ -32,9 +34,7 @@ def search(
 ) -> np.ndarray:
     n = len(target)
     follow = trellis.machine(n_states)
-    return np.asarray(
-        trellis.search(target, np.ones(n), np.zeros(n, np.int64), bits, rate, follow, 127)
-    )
+    return np.asarray(find(target, np.ones(n), np.zeros(n, np.int64), bits, rate, follow, 127))
 
 
 @pytest.mark.parametrize("n_states", sorted(trellis.CODES))
@@ -74,7 +74,7 @@ def test_gap_to_the_rate_distortion_bound(n_states: int, most: float) -> None:
     follow = trellis.machine(n_states)
     x = np.stack(
         [
-            trellis.search(
+            find(
                 target[:, c].copy(), np.ones(1024), table, trellis_coder.prices(), 0.35, follow, 127
             )
             for c in range(128)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgolf_codec.errors import CoderError, CorruptError
-from pgolf_codec.quant import trellis, trellis_coder
+from pgolf_codec.errors import CorruptError
+from pgolf_codec.quant import trellis
+from pgolf_codec.quant.coders import trellis as trellis_coder
+from pgolf_codec.quant.trellis_search import search
 
 
 def path(
@@ -21,7 +23,7 @@ def path(
     follow, flat = trellis.machine(n_states), np.zeros((1, 2, 129))
     zeros = np.zeros(rows, np.int64)
     found = [
-        trellis.search(target[:, c].copy(), np.ones(rows), zeros, flat, 0.0, follow, 127)
+        search(target[:, c].copy(), np.ones(rows), zeros, flat, 0.0, follow, 127)
         for c in range(columns)
     ]
     return np.array(found, np.int8).T.reshape(shape).copy()
@@ -52,8 +54,6 @@ def test_in_the_registry_it_finds_the_states(n_states: int) -> None:
     payload = coder.encode(x.astype(np.int32))
     assert 1 << payload[0] == n_states
     assert np.array_equal(coder.decode(memoryview(payload), (64, 5)), x)
-    with pytest.raises(CoderError, match="127"):
-        coder.encode(np.array([[128]], np.int32))
 
 
 def test_golden_stream() -> None:
@@ -80,7 +80,7 @@ def test_prices_are_what_the_coder_takes() -> None:
     zeros = np.zeros(512, np.int64)
     for c in range(64):
         target = rng.standard_normal(512) * 5
-        x[:, c] = trellis.search(target, np.ones(512), zeros, flat, 0.0, follow, 127)
+        x[:, c] = search(target, np.ones(512), zeros, flat, 0.0, follow, 127)
     table = trellis_coder.classes(np.array([np.abs(x).mean()]))[0]
     parity = x & 1
     told = trellis_coder.prices()[table, parity, (x - parity) // 2 + 64].sum()
