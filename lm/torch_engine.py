@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pgolf_codec.errors import DeviceError
 from pgolf_codec.lm import torch_ops as ops
-from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.numerics import (
     HEAD_FRAC,

@@ -62,23 +62,44 @@ def test_same_graph(tokenizer: Tokenizer, seed: int) -> None:
     weights = quantize(model, ids, STEPS)
     assert weights.tensors["rope_phases"].tolist() == rope_phases(c)
     restored = with_rounded_matrices(model, weights.tensors)
-    with torch.no_grad():
-        rounded = restored.logits(restored(ids)).double().log_softmax(-1).numpy()
-        other = model.logits(model(ids)).double().log_softmax(-1).numpy()
-    session = Engine(weights, bytes(32)).session(2)
-    errors, previous = [], None
+
+    def log_probabilities(model) -> np.ndarray:
+        with torch.no_grad():
+            return model.logits(model(ids)).double().log_softmax(-1).numpy()
+
+    session, found, previous = Engine(weights, bytes(32)).session(2), [], None
     for t in range(LENGTH):
         w = session.weights(previous).astype(np.float64)
         previous = targets[:, t]
-        expected = np.exp(rounded[:, t])
-        seen = expected > 1e-5
-        errors.append(np.abs(np.log((w / w.sum(1, keepdims=True))[seen] / expected[seen])))
-    nats = np.concatenate(errors)
-    assert nats.size > 5000
-    assert nats.mean() < 0.006
-    assert nats.max() < 0.08
-    # ... while another model is far away, and so is the same one without its rounding, a little
-    assert np.abs(other - rounded).max() > nats.max()
+        found.append(np.log(np.maximum(w, 1) / w.sum(1, keepdims=True)))
+    integers, expected = np.stack(found, axis=1), log_probabilities(restored)
+    likely = expected > np.log(1e-5)
+    assert likely.sum() > 5000
+
+    def distance(other: np.ndarray) -> float:
+        return float(np.abs(other - integers)[likely].mean())
+
+    # Activations are bytes in the one and floats in the other.
+    assert distance(expected) < 0.09
+    # A graph that lacks any part of it is far away.
+    for name, lesser in without_a_part(restored).items():
+        assert distance(log_probabilities(lesser)) > 3 * distance(expected), name
+
+
+def without_a_part(model):
+    """Models that are each other in one thing."""
+    import copy
+
+    others = {name: copy.deepcopy(model) for name in ("smear", "bigram", "x0", "gain", "up")}
+    with torch.no_grad():
+        others["smear"].smear.zero_()
+        others["bigram"].bigram.zero_()
+        for block in others["x0"].blocks:
+            block.mix[1].zero_()
+        for block in others["gain"].blocks:
+            block.attention.gain.mul_(0.5)
+        others["up"].blocks[0].mlp.up.neg_()
+    return others
 
 
 def with_rounded_matrices(model, tensors):

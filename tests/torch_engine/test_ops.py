@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pgolf_codec.codec.frequencies import interval, locate
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm import torch_ops as ops
 from pgolf_codec.lm.engine import Engine
+from pgolf_codec.lm.numerics import UNIT_RMS
 from pgolf_codec.lm.torch_engine import TorchEngine
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 
@@ -41,10 +43,95 @@ def test_products_at_their_limits(
     x[1] = -limit
     x[2] = rng.integers(-limit, limit + 1, k)
     x[3] = np.resize(np.arange(-limit, limit + 1), k)
-    matrix = ops.Matrix(w, np.ones(n, np.int64), CPU)
+    matrix = ops.WideMatrix(w, CPU)
     assert matrix.in_int8 == (in_int8 and ops.int8_products_hold(CPU))
     found = matrix.product(torch.from_numpy(x)).numpy()
     assert np.array_equal(found, x.astype(np.int64) @ w.T.astype(np.int64))
+
+
+@pytest.mark.parametrize("in_int8", [True, False])
+@pytest.mark.parametrize(("k", "n"), [(2, 33), (42, 31), (4096, 64), (8192, 8)])
+def test_products_by_bytes(k: int, n: int, in_int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows at their limits, of zeros, of ones, and with one large number: normalised or not."""
+    if not in_int8:
+        without_int8(monkeypatch)
+    rng = np.random.default_rng(5)
+    w = np.full((n, k), 127, np.int8)
+    w[1::2] = -127
+    w[2::4] = rng.integers(-127, 128, w[2::4].shape)
+    matrix = ops.Matrix(w, rng.integers(-(1 << 31) + 1, 1 << 31, n), CPU)
+    for top in ((1 << 21) - 1, activation_limit(k)):
+        x = rng.integers(-top, top + 1, (9, k))
+        x[0], x[1], x[2], x[3] = top, -top, 0, 1
+        x[4, 1:], x[5, 1:] = 0, 1
+        x[6] //= 1 << 14
+        normalised = top > 32767 and k <= 4096
+        rows = torch.from_numpy(x)
+        found = matrix.scaled(rows, ops.rms(rows) if normalised else UNIT_RMS).tolist()
+        for row, scaled in zip(x.tolist(), found, strict=True):
+            d = UNIT_RMS
+            if normalised:
+                d = max(1, math.isqrt((sum(v * v for v in row) << 8) // k))
+            most = max(map(abs, row))
+            inverse, factor = (127 << 24) // max(most, 1), (most << 25) // (127 * d)
+            q = np.array([(v * inverse + (1 << 23)) >> 24 for v in row])
+            assert abs(q).max() <= 127
+            sums = (w.astype(np.int64) @ q).tolist()
+            a = [(v * factor + (1 << 11)) >> 12 for v in sums]
+            if normalised or top <= 32767:
+                assert max(map(abs, a)) < 1 << 31
+            m = matrix.multipliers.tolist()
+            assert scaled == [(v * s + (1 << 31)) >> 32 for v, s in zip(a, m, strict=True)]
+
+
+@pytest.mark.parametrize("window", [1, 518, 519, 8192])
+def test_attention_at_its_limits(window: int) -> None:
+    """Sums that just fit the dtypes of the rings: every slot has the largest weight."""
+    k, bits = 256, 3
+    rng = np.random.default_rng(6)
+    of_keys, of_values = (ops.exact_dtype(b) for b in (127**2 * k, 255 * 127 * window))
+    assert (of_keys, of_values == torch.float32) == (torch.float32, window <= 518)
+    keys = np.full((1, 1, window, k), 127)
+    values = np.full((1, 1, window, k), 127)
+    values[..., 1] = -127
+    values[..., 2:] = rng.integers(-127, 128, (window, k - 2))
+    q = np.stack([np.full(k, 127), np.full(k, -127), np.resize([5, -4], k)])[None, None]
+    found = ops.attend(
+        torch.from_numpy(q).to(of_keys),
+        torch.from_numpy(keys).to(of_keys),
+        torch.from_numpy(values).to(of_values),
+        torch.tensor([window]),
+        torch.tensor([(1 << 26) - 1, 1 - (1 << 26), 12345]).view(1, 3, 1),
+        bits,
+    )
+    inverse = (1 << (32 + bits)) // (255 * window)
+    expected = (255 * values[0, 0].sum(0) * inverse + (1 << 31)) >> 32
+    assert expected[0] == 127 << bits
+    assert found[0, 0].tolist() == [expected.tolist()] * 3
+
+
+def test_powers() -> None:
+    """Against docs/NUMERICS.md, in the order it gives; no step passes 32 bits."""
+    below = [*range(20 << 10), (1 << 30) + 5, (1 << 31) - 1]
+    power, shares = ops.power(torch.tensor(below).int()), ops.shares(torch.tensor(below).int())
+    for d, e, w in zip(below, power.tolist(), shares.tolist(), strict=True):
+        f, i = d % 1024, min(d >> 10, 15)
+        assert e == 2**16 - ((f * (44014 - ((f * 11246) >> 10))) >> 10)
+        assert w == (255 * e + 2 ** (15 + i)) >> (16 + i)
+    assert shares[0] == 255
+    assert shares[-1] == 0
+
+
+def test_products_become_the_nearest_float() -> None:
+    """Ties to even, as the soft cap wants it: 25 bits and more do not fit a float32."""
+    whole = [1 << 24, (1 << 24) + 1, (1 << 24) + 3, (1 << 29) + 32, (1 << 29) + 96, (1 << 30) - 1]
+    whole = whole + [-v for v in whole]
+    found = torch.tensor(whole * 4).int().float()  # long enough for vectors of the processor
+    assert found.double().tolist() == [
+        struct.unpack("<f", struct.pack("<f", v))[0] for v in whole * 4
+    ]
+    assert found[1] == 1 << 24
+    assert found[2] == (1 << 24) + 4
 
 
 def test_the_trial_finds_saturation(monkeypatch: pytest.MonkeyPatch) -> None:
