@@ -15,7 +15,7 @@ from pgolf_codec.codec.frequencies import interval, locate
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm import torch_ops as ops
 from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.numerics import UNIT_RMS
+from pgolf_codec.lm.numerics import RESIDUAL_LIMIT, UNIT_RMS
 from pgolf_codec.lm.torch_engine import TorchEngine
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 
@@ -60,12 +60,12 @@ def test_products_by_bytes(k: int, n: int, in_int8: bool, monkeypatch: pytest.Mo
     w[1::2] = -127
     w[2::4] = rng.integers(-127, 128, w[2::4].shape)
     matrix = ops.Matrix(w, rng.integers(-(1 << 31) + 1, 1 << 31, n), CPU)
-    for top in ((1 << 21) - 1, activation_limit(k)):
+    norms = [(RESIDUAL_LIMIT, True)] if k <= 4096 else []
+    for top, normalised in [*norms, (activation_limit(k), False)]:
         x = rng.integers(-top, top + 1, (9, k))
         x[0], x[1], x[2], x[3] = top, -top, 0, 1
         x[4, 1:], x[5, 1:] = 0, 1
         x[6] //= 1 << 14
-        normalised = top > 32767 and k <= 4096
         rows = torch.from_numpy(x)
         found = matrix.scaled(rows, ops.rms(rows) if normalised else UNIT_RMS).tolist()
         for row, scaled in zip(x.tolist(), found, strict=True):
@@ -78,8 +78,7 @@ def test_products_by_bytes(k: int, n: int, in_int8: bool, monkeypatch: pytest.Mo
             assert abs(q).max() <= 127
             sums = (w.astype(np.int64) @ q).tolist()
             a = [(v * factor + (1 << 11)) >> 12 for v in sums]
-            if normalised or top <= 32767:
-                assert max(map(abs, a)) < 1 << 31
+            assert max(map(abs, a)) < 1 << 31
             m = matrix.multipliers.tolist()
             assert scaled == [(v * s + (1 << 31)) >> 32 for v, s in zip(a, m, strict=True)]
 
