@@ -18,7 +18,8 @@ import importlib
 import os
 import platform
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -73,6 +74,10 @@ def flat(value: Any) -> Flat:
     return Flat(value, tuple(words), tuple(kind))
 
 
+_finding = threading.Lock()
+"""Nothing is compiled twice, and one thread at a time reaches into numba."""
+
+
 class Kernel:
     """The function ``name`` of a module of kernels."""
 
@@ -94,6 +99,10 @@ class Kernel:
         return result.value
 
     def _find(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> _Function:
+        with _finding:
+            return self._functions.get(key) or self._load(key, arguments)
+
+    def _load(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> _Function:
         folder = cache_folder()
         digest = hashlib.sha256(repr((self.module, key)).encode()).hexdigest()[:16]
         path = None if folder is None else folder / f"{self.name}-{digest}.o"
@@ -166,9 +175,39 @@ def _compile(module: str, name: str, values: list[Any]) -> _Code:
     def entry(block: Any) -> Any:
         return np.int64(kernel(*unpacked(block)))
 
-    entry.compile((types.voidptr,))
+    with _in_one_piece(entry.__qualname__):
+        entry.compile((types.voidptr,))
     (made,) = entry.overloads.values()
     return _Code(made.fndesc.llvm_func_name, made.library._get_compiled_object())
+
+
+@contextlib.contextmanager
+def _in_one_piece(entry: str) -> Iterator[None]:
+    """Let numba optimise and assemble the entry only, into which all else is inlined.
+
+    By itself it does so with every inner function too, which takes half as long again.  This
+    reaches into numba; other threads are not touched, and where numba has changed, nothing is.
+    """
+    from unittest import mock
+
+    from numba.core import codegen
+
+    library, thread = getattr(codegen, "JITCodeLibrary", object), threading.get_ident()
+    names = ("_finalize_specific", "_optimize_final_module")
+    found = {name: getattr(library, name, None) for name in names}
+
+    def unless_inner(step: Callable[[Any], None]) -> Callable[[Any], None]:
+        def run(self: Any) -> None:
+            if threading.get_ident() != thread or self.name == entry:
+                step(self)
+
+        return run
+
+    with contextlib.ExitStack() as undo:
+        for name, step in found.items():
+            if step is not None:
+                undo.enter_context(mock.patch.object(library, name, unless_inner(step)))
+        yield
 
 
 _loaded: list[Any] = []

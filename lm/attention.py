@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm import layout
 from pgolf_codec.lm.elementwise import normalize
 from pgolf_codec.lm.layout import (
     COLUMNS,
@@ -26,13 +25,15 @@ from pgolf_codec.lm.layout import (
     Heads,
     Room,
     Strips,
+    key_block_bytes,
+    padded,
 )
 from pgolf_codec.lm.numerics import INT8_MAX, RESIDUAL_LIMIT
 from pgolf_codec.lm.products import times_keys, times_values
 from pgolf_codec.lm.tiles import address, put32
 from pgolf_codec.lm.vectors import clear, powers, rotate, round_scores, scale, shortened, weigh
 
-key_block_bytes, padded = jit(layout.key_block_bytes), jit(layout.padded)
+_block_bytes, _padded = jit(key_block_bytes), jit(padded)
 
 
 @jit
@@ -45,7 +46,7 @@ def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
 
 @jit
 def _store_key(strip: I8, start: int, slot: int, key: Any) -> None:
-    block, column = start + (slot >> 5) * key_block_bytes(key.size), slot & 31
+    block, column = start + (slot >> 5) * _block_bytes(key.size), slot & 31
     if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
         total, at = np.int32(0), block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
         for c in range(key.size):
@@ -81,7 +82,7 @@ def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> Non
     start = max(0, position - h.windows[layer] + 1) // SLOTS * SLOTS
     by, used = start - origin, (position - start + SLOTS - 1) // SLOTS * SLOTS
     s.origin[lane, layer] = start
-    block, width = key_block_bytes(h.d_head), padded(h.d_head)
+    block, width = _block_bytes(h.d_head), _padded(h.d_head)
     first = h.first_slot[layer]
     for g in range(h.n_kv_heads):
         keys, values = s.keys[lane, g], s.values[lane, g]
@@ -143,7 +144,7 @@ def _attend_group(
 ) -> None:  # fmt: skip
     kd, share = h.d_head, h.n_heads // h.n_kv_heads
     slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
-    width, block = padded(kd), key_block_bytes(kd)
+    width, block = _padded(kd), _block_bytes(kd)
     keys, values = s.keys[lane, g], s.values[lane, g]
     key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
     q_at, k_at = g * share * kd, (h.n_heads + g) * kd
