@@ -1,11 +1,12 @@
-"""Lossless tokens for any bytes.
+"""Lossless tokens for any bytes, of every vocabulary that has a piece for each byte.
 
 Text is cut by a sentencepiece model (identity normalisation, no dummy prefix,
 blanks kept, byte fallback); what such a model can't carry goes through the 256
 byte pieces that every vocabulary here has.  :meth:`Tokenizer.decode` needs
 nothing but the table id -> bytes, and the encoder checks every piece of its work
 with it, so ``decode(encode(data)) == data`` holds by construction, whatever
-the version of sentencepiece.
+the version of sentencepiece.  A vocabulary that lacks some byte can be kept, scored with
+and decoded; it refuses to encode.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType, build, parse
-from pgolf_codec.errors import ConfigError, CorruptError
+from pgolf_codec.errors import ConfigError, CorruptError, LossyTokenizerError
 
 BLANK = "\u2581"
 """Sentencepiece's sign for a blank; a real one in the text must not pass for it."""
@@ -49,7 +50,7 @@ class Tokenizer:
     """id -> bytes; empty for control ids, which never occur in encoded data."""
 
     def __init__(self, pieces: Sequence[Piece], kind: Kind) -> None:
-        """Raises :class:`CorruptError` if some byte has no piece or a size is impossible."""
+        """Raises :class:`CorruptError` if a size is impossible."""
         if not 257 <= len(pieces) <= MAX_SYMBOLS:
             raise CorruptError(f"tokenizer: {len(pieces)} symbols, not 257..{MAX_SYMBOLS}")
         if sum(piece.type is PieceType.UNKNOWN for piece in pieces) != 1:
@@ -62,10 +63,7 @@ class Tokenizer:
             raise CorruptError(f"tokenizer: a symbol of more than {MAX_PIECE_BYTES} bytes")
         # The lowest id of each single byte: <0x00> .. <0xFF> stand before other pieces.
         first = {entry: i for i, entry in reversed(list(enumerate(self.table)))}
-        try:
-            self._byte_ids = [first[bytes([b])] for b in range(256)]
-        except KeyError as error:
-            raise CorruptError(f"tokenizer: no symbol for the byte {error}") from None
+        self._byte_ids = [first.get(bytes([b]), -1) for b in range(256)]
         self._processor: Any = None
 
     @property
@@ -73,8 +71,26 @@ class Tokenizer:
         """Size of the vocabulary, control ids included."""
         return len(self.table)
 
+    @property
+    def lossless(self) -> bool:
+        """Whether every byte has a symbol, so that all bytes can be encoded."""
+        return -1 not in self._byte_ids
+
+    def need_lossless(self) -> None:
+        """Raises :class:`LossyTokenizerError` if some byte has no symbol."""
+        if not self.lossless:
+            raise LossyTokenizerError(
+                f"tokenizer: no symbol for the byte 0x{self._byte_ids.index(-1):02X}: it loses "
+                "what it has no symbols for, so it is for scores only, and nothing can be "
+                "compressed with it"
+            )
+
     def encode(self, data: bytes | memoryview) -> NDArray[np.int32]:
-        """Ids (n,) int32 of any bytes; never a control id; ``decode`` gives ``data`` back."""
+        """Ids (n,) int32 of any bytes; never a control id; ``decode`` gives ``data`` back.
+
+        Raises :class:`LossyTokenizerError` if some byte has no symbol.
+        """
+        self.need_lossless()
         units = list(_units(str(data, "utf-8", "surrogateescape")))
         texts = [text for text, carried in units if carried]
         cut = iter(self._sentencepiece().encode(texts, num_threads=1) if texts else ())
@@ -161,7 +177,7 @@ class Tokenizer:
 
     @classmethod
     def from_sentencepiece(cls, model_proto: bytes) -> Self:
-        """From the bytes of a sentencepiece ``.model`` file with byte fallback.
+        """From the bytes of a sentencepiece ``.model`` file, lossless if it has all bytes.
 
         The pieces and their order are kept; normalisation and the treatment of
         blanks become the lossless ones.  Raises :class:`CorruptError`.

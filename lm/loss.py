@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from pgolf_codec.lm.capped_softmax import COMPILES, softmax_gradient
+
 CHUNK = 1024
 """Positions whose logits exist at one time."""
 
@@ -22,6 +24,10 @@ def _chunk_loss(
 
     Capped logits need no maximum subtracted: exp(softcap) is far from overflow.
     """
+    if h.device.type == "cpu" and h.dtype == torch.bfloat16 and COMPILES:
+        z = h @ embedding.t()
+        nll = softmax_gradient(z.view(torch.uint16).numpy(), targets.numpy(), softcap)
+        return torch.tensor(nll, dtype=torch.float64), z @ embedding, z.t() @ h
     y = torch.exp((h @ embedding.t()).float() * (2 / softcap))
     th = 1 - 2 / (1 + y)  # tanh; torch's own is five times slower on a CPU
     e = torch.exp(softcap * th)

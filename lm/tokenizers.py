@@ -110,17 +110,18 @@ def load_tokenizer(path: Path, *, lossless: bool = False, case: bool = False) ->
     With ``lossless`` the pieces of a lossy model are used without its normalisation,
     so that they carry every byte: other ids than the challenge's for the same text.
     With ``case`` they cut the text behind the case operators; only lossless ones can.
-    Raises :class:`CorruptError` or :class:`ConfigError`.
+    Raises :class:`CorruptError`, :class:`ConfigError` or :class:`LossyTokenizerError`.
     """
     return tokenizer_from(path.read_bytes(), lossless=lossless, case=case)
 
 
 def tokenizer_from(blob: bytes, *, lossless: bool = False, case: bool = False) -> TextTokenizer:
     """:func:`load_tokenizer` of bytes."""
-    if blob[:4] == b"\x28\xb5\x2f\xfd":  # zstd
-        return LosslessTokenizer(Tokenizer.from_bytes(blob), case)
-    if lossless or _keeps_everything(blob):
-        return LosslessTokenizer(Tokenizer.from_sentencepiece(blob), case)
+    stored = blob[:4] == b"\x28\xb5\x2f\xfd"  # zstd
+    if stored or lossless or _keeps_everything(blob):
+        tokenizer = (Tokenizer.from_bytes if stored else Tokenizer.from_sentencepiece)(blob)
+        tokenizer.need_lossless()
+        return LosslessTokenizer(tokenizer, case)
     if case:
         raise ConfigError("tokenizer: case operators need a lossless one")
     return LossyTokenizer(blob)

@@ -1,144 +1,44 @@
-"""Train a model: ``python -m pgolf_codec.lm.train RECIPE --tokens DIR --out DIR``.
+"""Train a model: ``python -m pgolf_codec.lm.train --config NAME --tokens DIR --out DIR``.
 
 The schedules run over accumulated training seconds, so a run that was stopped
 and resumed ends where an uninterrupted one would have; the data order is a
-function of the seed and the step alone.
+function of the seed and the step alone.  Under ``torchrun`` every rank takes a share
+of each batch's rows (:mod:`pgolf_codec.lm.group`).
 
-Under ``torchrun`` every rank takes a share of each batch's rows.  A rank trains on
-its own GPU if there are any, else on the CPU, where ranks of one thread each
-(``OMP_NUM_THREADS=1``) are faster than threads.
+``--tokens`` is a folder of :mod:`pgolf_codec.lm.build` or of token shards; ``--out`` gets the
+checkpoint and what :mod:`pgolf_codec.lm.run_log` writes.  The same command goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
+import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError
-from pgolf_codec.lm.config import BOS_ID, ModelConfig, TrainConfig, load_recipe
-from pgolf_codec.lm.loss import FusedCrossEntropy, fused_cross_entropy
+from pgolf_codec.errors import ConfigError, PgolfError
+from pgolf_codec.lm import checkpoints, fake_quantization, flops, run_log, schedules
+from pgolf_codec.lm.averages import make_average
+from pgolf_codec.lm.checkpoints import Done
+from pgolf_codec.lm.config import ModelConfig, TrainConfig
+from pgolf_codec.lm.group import Group, join, leave
+from pgolf_codec.lm.loss import FusedCrossEntropy
 from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.optim import Muon
+from pgolf_codec.lm.optim import make_optimizers
+from pgolf_codec.lm.rows import Rows, Tokens, open_tokens, with_inputs
+from pgolf_codec.lm.run_log import RunLog
+from pgolf_codec.lm.shards import Ids
+from pgolf_codec.lm.stopping import Stopped, StopRequest
+from pgolf_codec.lm.train_options import add_train_options, train_settings
 
-
-class Rows:
-    """Training rows of ``seq_len`` targets from one uint16 token file."""
-
-    def __init__(self, path: Path, seq_len: int, seed: int) -> None:
-        self.tokens: NDArray[np.uint16] = np.memmap(path, dtype="<u2", mode="r")
-        self.seq_len = seq_len
-        self.order = np.random.default_rng(seed).permutation(len(self.tokens) // seq_len)
-
-    def batch(self, step: int, rows: int) -> tuple[Tensor, Tensor]:
-        """Inputs (rows, T), each BOS and then the targets but the last, and targets."""
-        picks = self.order[np.arange(step * rows, (step + 1) * rows) % len(self.order)]
-        t = self.seq_len
-        y = np.stack([self.tokens[i * t : (i + 1) * t] for i in picks]).astype(np.int64)
-        x = np.concatenate((np.full((rows, 1), BOS_ID), y[:, :-1]), axis=1)
-        return torch.from_numpy(x), torch.from_numpy(y)
-
-
-def average_gradients(model: torch.nn.Module) -> None:
-    """All-reduce every gradient as one flat buffer."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in grads])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for g, f in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-        g.copy_(f.view_as(g))
-
-
-def learning_rate_factor(progress: float, step: int, config: TrainConfig) -> float:
-    """Of every base learning rate; ``progress`` is the part of the budget that is spent."""
-    warm = min(1.0, (step + 1) / config.warmup_steps)
-    down = min(1.0, max(0.0, 1.0 - progress) / config.warmdown)
-    return warm * down
-
-
-def make_optimizers(model: Transformer, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Adam for tables, gains and mixing vectors; Muon for the matrices."""
-    matrices, tables, scalars = [], [], []
-    for name, p in model.named_parameters():
-        if name in ("embedding", "bigram"):
-            tables.append(p)
-        elif p.ndim == 2 and min(p.shape) > 2:
-            matrices.append(p)
-        else:
-            scalars.append(p)
-    adam = torch.optim.Adam(
-        [
-            {"params": tables, "lr": config.embed_lr},
-            {"params": scalars, "lr": config.scalar_lr},
-        ],
-        betas=(0.9, 0.95),
-        eps=1e-10,
-        fused=True,
-    )
-    muon = Muon(matrices, config.matrix_lr, config.momentum, config.weight_decay)
-    for optimizer in (adam, muon):
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-    return [adam, muon]
-
-
-def training_step(
-    run: Any, model: Transformer, optimizers: list[torch.optim.Optimizer], x: Tensor, y: Tensor
-) -> float:
-    """One step on this rank's rows (n, T); returns their mean loss in nats, before the step.
-
-    ``run`` is ``model``, compiled perhaps.
-    """
-    with torch.autocast(x.device.type, torch.bfloat16):
-        h = run(x)
-        h = h.reshape(-1, h.size(-1)).bfloat16()
-        loss = fused_cross_entropy(h, model.embedding, y.reshape(-1), model.config.softcap)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        average_gradients(model)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return loss.item()
-
-
-def validation_bits(
-    model: Any, raw: Transformer, tokens: NDArray[np.uint16], seq_len: int
-) -> float:
-    """Entropy in bits of ``tokens`` in rows that each start from BOS."""
-    rows = len(tokens) // seq_len
-    y = torch.from_numpy(tokens[: rows * seq_len].astype(np.int64)).view(rows, seq_len)
-    y = y.to(raw.embedding.device)
-    x = torch.cat((torch.full_like(y[:, :1], BOS_ID), y[:, :-1]), dim=1)
-    nats = 0.0
-    with torch.no_grad(), torch.autocast(y.device.type, torch.bfloat16):
-        for i in range(0, rows, 8):
-            states = model(x[i : i + 8])
-            for s, t in zip(states, y[i : i + 8], strict=True):
-                nats += float(torch.nn.functional.cross_entropy(raw.logits(s), t, reduction="sum"))
-    return nats / math.log(2)
-
-
-def pick_device() -> torch.device:
-    """This rank's own GPU, or the CPU if there are none."""
-    n_gpus, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
-    if not n_gpus:
-        return torch.device("cpu")
-    if local_rank >= n_gpus:
-        raise ConfigError(f"more ranks than GPUs, of which there are {n_gpus}")
-    device = torch.device("cuda", local_rank)
-    torch.cuda.set_device(device)
-    return device
+EVAL_ROWS = 8
+"""Of one forward pass that is only measured."""
 
 
 def train(
@@ -146,122 +46,318 @@ def train(
 ) -> None:
     """Train until the budget is spent, from ``out``'s checkpoint if there is one.
 
-    Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, and
-    :class:`FloatingPointError` if the loss is not finite.
+    Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, or the checkpoint is of
+    other settings, :class:`FloatingPointError` if the loss is not finite, and
+    :class:`Stopped` behind a signal, when a checkpoint is written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    device = pick_device()
-    if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    rank = dist.get_rank() if world > 1 else 0
-    if config.batch_rows % world:
-        raise ConfigError(f"{world} ranks can't share batch_rows {config.batch_rows} evenly")
-    torch.manual_seed(config.seed)
-    model = Transformer(model_config, config.seq_len)
-    model.init_weights(config.seed)
-    model.to(device)
-    optimizers = make_optimizers(model, config)
-    rows = Rows(tokens / "train.bin", config.seq_len, config.seed)
-    val = np.fromfile(tokens / "val.bin", dtype="<u2")
-    val_meta = json.loads((tokens / "val.json").read_text())
-    step, seconds = 0, 0.0
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        step, seconds = state["step"], state["seconds"]
-    run: Any = model
-    if compile:
-        run = torch.compile(model)
-        FusedCrossEntropy.chunk_loss = staticmethod(torch.compile(FusedCrossEntropy.chunk_loss))
+    group = join()
+    try:
+        run = Training(model_config, config, open_tokens(tokens, config.seq_len), out, group)
+        run.resume()
+        run.start(compile)
+        with StopRequest() as request:
+            while not (run.is_over or run.must_stop):
+                run.advance(request)
+            run.finish()
+        if run.must_stop:
+            raise Stopped(request.signal or run.must_stop)
+    finally:
+        leave()
 
-    def log(**values: Any) -> None:
-        if rank:
-            return
-        with (out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        print(values, flush=True)
 
-    def save() -> None:
-        if rank:
-            return
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "optimizers": [o.state_dict() for o in optimizers],
-                "step": step,
-                "seconds": seconds,
-                "model_config": model_config.to_dict(),
-            },
-            temporary,
-        )
-        os.replace(temporary, checkpoint)
+class Training:
+    """One rank's part of a run."""
 
-    def validate() -> None:
-        if rank:
-            return
-        bits = validation_bits(run, model, val, config.seq_len)
-        log(step=step, seconds=round(seconds, 1), val_bpb=bits / val_meta["n_bytes"])
-
-    budget = config.minutes * 60
-    saved_at = evaluated_at = seconds
-    first_step = step
-    losses: list[float] = []
-    log(params=sum(p.numel() for p in model.parameters()), tokens=len(rows.tokens))
-    while seconds < budget:
-        started = time.perf_counter()
-        factor = learning_rate_factor(seconds / budget, step, config)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
-        x, y = rows.batch(step, config.batch_rows)
-        x, y = x[rank::world], y[rank::world]
-        losses.append(training_step(run, model, optimizers, x.to(device), y.to(device)))
-        if not math.isfinite(losses[-1]):
-            raise FloatingPointError(f"loss is {losses[-1]} at step {step}")
-        step += 1
-        spent = time.perf_counter() - started
-        if world > 1:  # one clock, or the ranks' schedules drift apart
-            clock = torch.tensor(spent, dtype=torch.float64, device=device)
-            dist.broadcast(clock, 0)
-            spent = float(clock)
-        if step > first_step + 1:  # compilation is not training
-            seconds += spent
-        if step % 20 == 0 or step <= 3:
-            log(
-                step=step,
-                seconds=round(seconds, 1),
-                train_loss=round(sum(losses) / len(losses), 4),
-                tokens_per_s=round(world * x.numel() / spent),
-                progress=round(seconds / budget, 4),
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        tokens: Tokens,
+        out: Path,
+        group: Group,
+    ) -> None:
+        if config.batch_rows % group.world:
+            raise ConfigError(
+                f"{group.world} ranks can't share batch_rows {config.batch_rows} evenly"
             )
-            losses.clear()
-        if seconds - saved_at > config.checkpoint_seconds:
-            save()
-            saved_at = seconds
-        if seconds - evaluated_at > config.eval_seconds:
-            validate()
-            evaluated_at = seconds
-    save()
-    validate()
-    if dist.is_initialized():
-        dist.destroy_process_group()
+        self.config, self.tokens, self.group = config, tokens, group
+        self.out, self.checkpoint = out, out / checkpoints.FILE
+        torch.manual_seed(config.seed)
+        self.model = Transformer(model_config, config.seq_len)
+        self.model.init_weights(
+            config.seed,
+            init=config.init,
+            embedding_std=config.embedding_std,
+            qk_gain=config.qk_gain,
+        )
+        self.model.to(group.device)
+        self.run: Any = self.model
+        """The model, compiled perhaps."""
+        self.optimizers = make_optimizers(self.model, config)
+        self.average = make_average(self.model, config)
+        self.rows = Rows(tokens.train, config.seq_len, config.seed)
+        self.done = Done()
+        self.must_stop = 0
+        """The signal that ends the run, on all ranks after the same step."""
+        self.last_loss = math.nan
+        """Of the last step's rows, before the step: mean nats a token over all ranks."""
+        self._losses: list[float] = []
+        self._spent = 0.0
+        self._n_here = 0
+        self._saved_at = self._measured_at = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        done = self.done
+        return schedules.is_over(done.seconds, done.step, done.step_seconds, self.config)
+
+    @property
+    def n_steps(self) -> int:
+        """Of the whole run, as far as can be told."""
+        part = schedules.progress(self.done.seconds, self.done.step, self.config)
+        return self.config.iterations or round(self.done.step / part) if part else 0
+
+    def resume(self) -> None:
+        """From the checkpoint, if there is one."""
+        if self.checkpoint.exists():
+            self.done = checkpoints.load_checkpoint(
+                self.checkpoint, self.model, self.optimizers, self.average
+            )
+        self._saved_at = self._measured_at = self.done.seconds
+
+    def start(self, compile: bool) -> None:
+        """Say what is trained on what, and compile it before the clock runs."""
+        self.log = RunLog(None if self.group.rank else self.out, self.done.step)
+        self._say_what()
+        if not compile:
+            return
+        device = self.group.device.type
+        if device == "cuda":
+            self.model.set_attention("flex")
+        self.run = torch.compile(self.model)
+        if device != "cpu":  # on a CPU there is a kernel for it
+            FusedCrossEntropy.chunk_loss = staticmethod(torch.compile(FusedCrossEntropy.chunk_loss))
+        if self.config.qat_at:
+            fake_quantization.set_rounding(self.model, self.config, True)
+            self._gradients(self.done.step)
+            fake_quantization.set_rounding(self.model, self.config, False)
+        self._gradients(self.done.step)
+        for p in self.model.parameters():
+            p.grad = None
+
+    def advance(self, request: StopRequest) -> None:
+        """One step, and what is due after it."""
+        started = time.perf_counter()
+        config, done = self.config, self.done
+        progress = schedules.progress(done.seconds, done.step, config)
+        factor = schedules.learning_rate_factor(progress, done.step, config)
+        if config.qat_at:
+            late = fake_quantization.is_late(factor, done.step, config)
+            fake_quantization.set_rounding(self.model, config, late)
+        loss = self._gradients(done.step)
+        self.group.average_gradients(self.model)
+        # The clock is the first rank's: one for all, or the ranks' schedules drift apart.
+        mean_loss, signal = self.group.sums(loss / self.group.world, request.signal)
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(f"loss is {mean_loss} at step {done.step}")
+        self.last_loss = mean_loss
+        self._losses.append(mean_loss)
+        if config.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        schedules.set_rates(self.optimizers, factor, done.step, config)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, done.step, factor)
+        self._tick(time.perf_counter() - started)
+        self.must_stop = int(signal)
+        self._tell()
+        if done.seconds - self._saved_at > config.checkpoint_seconds:
+            self.save()
+        if done.seconds - self._measured_at > config.eval_seconds:
+            self.validate()
+
+    def finish(self) -> None:
+        """Keep what there is; measure it, unless the user waits for the end."""
+        self.save()
+        if self.must_stop:
+            self.log.write(
+                f"stopped at step {self.done.step}; the same command goes on from {self.checkpoint}"
+            )
+            return
+        self.validate()
+        seconds, step = self.done.seconds, self.done.step
+        if not self.config.iterations or step < self.config.iterations:
+            self.log.write(
+                f"stopping_early: wallclock_cap train_time:{1000 * seconds:.0f}ms "
+                f"step:{step}/{self.n_steps}"
+            )
+
+    def save(self) -> None:
+        self._saved_at = self.done.seconds
+        if not self.group.rank:
+            checkpoints.save_checkpoint(
+                self.checkpoint, self.model, self.optimizers, self.average, self.done
+            )
+
+    def validate(self) -> None:
+        """The loss of the weights that a checkpoint offers, each rank on a share of the rows."""
+        self._measured_at = self.done.seconds
+        if self.average is not None:
+            self.average.swap(self.model)
+        bits = validation_bits(
+            self.run, self.model, self.tokens.val, self.config.seq_len, self.group
+        )
+        if self.average is not None:
+            self.average.swap(self.model)
+        loss = bits * math.log(2) / len(self.tokens.val)
+        bpb = bits / self.tokens.val_bytes
+        step, seconds = self.done.step, self.done.seconds
+        what = f"val_loss:{loss:.4f} val_bpb:{bpb:.4f}"
+        self.log.write(
+            run_log.step_line(step, self.n_steps, what, seconds),
+            step=step,
+            seconds=round(seconds, 1),
+            val_loss=loss,
+            val_bpb=bpb,
+        )
+        self.log.draw()
+
+    def _gradients(self, step: int) -> float:
+        """Add up those of this rank's rows; their mean loss in nats."""
+        config, group = self.config, self.group
+        x, y = self.rows.batch(step, config.batch_rows)
+        x, y = x[group.rank :: group.world], y[group.rank :: group.world]
+        return gradients(self.run, self.model, x, y, config.micro_rows)
+
+    def _tick(self, spent: float) -> None:
+        """Note a step; that in which things compile is not counted."""
+        spent, *_ = self.group.sums(0.0 if self.group.rank else spent)
+        self.done.step += 1
+        self._n_here += 1
+        if self._n_here > 1:
+            keep = 0.9 if self.done.step_seconds else 0.0
+            self.done.step_seconds = keep * self.done.step_seconds + (1 - keep) * spent
+            self.done.seconds += spent
+        self._spent = spent
+
+    def _tell(self) -> None:
+        done, config = self.done, self.config
+        speed = config.batch_rows * config.seq_len / max(self._spent, 1e-9)
+        part = schedules.progress(done.seconds, done.step, config)
+        left = (60 * config.minutes - done.seconds) if part else math.inf
+        if config.iterations:
+            left = min(left, (config.iterations - done.step) * done.step_seconds)
+        mfu = speed * self._flops / (self._peak * self.group.world)
+        self.log.progress(
+            run_log.progress_line(
+                progress=part,
+                step=done.step,
+                loss=self.last_loss,
+                tokens_per_s=speed,
+                mfu=mfu,
+                left_s=left,
+            )
+        )
+        if done.step % config.log_steps and done.step > 3:
+            return
+        loss = run_log.mean(self._losses)
+        self._losses.clear()
+        what = f"train_loss:{loss:.4f}"
+        self.log.write(
+            run_log.step_line(done.step, self.n_steps, what, done.seconds),
+            step=done.step,
+            seconds=round(done.seconds, 1),
+            train_loss=round(loss, 4),
+            tokens_per_s=round(speed),
+            mfu=round(mfu, 4),
+            progress=round(part, 4),
+        )
+
+    def _say_what(self) -> None:
+        config, group, tokens = self.config, self.group, self.tokens
+        name = platform.machine()
+        if group.device.type == "cuda":
+            name = torch.cuda.get_device_name(group.device)
+        self._flops = flops.flops_per_token(self.model, config.seq_len)
+        self._peak = flops.peak_flops(group.device)
+        n_params = sum(p.numel() for p in self.model.parameters())
+        if self.done.step:
+            self.log.write(f"resumed at step {self.done.step}")
+            return
+        for line in run_log.heading(tokens, config, f"{group.device.type} {name}", group.world):
+            self.log.write(line)
+        self.log.write(f"model_params:{n_params}")
+        self.log.write(
+            f"flops_per_token:{self._flops:.4g} peak_flops:{self._peak:.4g} of each rank"
+        )
+        self.log.write(
+            params=n_params, tokens=len(tokens.train), flops_per_token=self._flops, peak=self._peak
+        )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--tokens", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    a = parser.parse_args()
-    model_config, config = load_recipe(a.recipe)
-    train(model_config, config, a.tokens, a.out, a.compile)
+def gradients(run: Any, model: Transformer, x: Tensor, y: Tensor, micro_rows: int = 0) -> float:
+    """Add up the gradients of the mean loss of rows (n, T), which is returned, in nats.
+
+    ``run`` is ``model``, compiled perhaps; ``micro_rows`` rows are in memory at one time.
+    """
+    device = model.embedding.device
+    micro_rows = min(micro_rows or len(x), len(x))
+    total = torch.zeros((), device=device)
+    for start in range(0, len(x), micro_rows):
+        ids, targets = (t[start : start + micro_rows].to(device) for t in (x, y))
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = model.loss_of(run(ids), targets) * (len(ids) / len(x))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total.item()
+
+
+def validation_bits(
+    run: Any, model: Transformer, tokens: Ids, seq_len: int, group: Group | None = None
+) -> float:
+    """Entropy in bits of ``tokens`` in rows that each start from BOS, a share on each rank.
+
+    ``run`` is ``model``, compiled perhaps.
+    """
+    device = model.embedding.device
+    n_rows = len(tokens) // seq_len
+    x, y = with_inputs(tokens[: n_rows * seq_len].reshape(n_rows, seq_len))
+    if group is not None:
+        x, y = x[group.rank :: group.world], y[group.rank :: group.world]
+    nats = 0.0
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        for i in range(0, len(x), EVAL_ROWS):
+            ids, targets = x[i : i + EVAL_ROWS].to(device), y[i : i + EVAL_ROWS].to(device)
+            states = (run if len(ids) == EVAL_ROWS else model)(ids)
+            for s, t in zip(states, targets, strict=True):
+                z = model.logits(s)
+                nats += float(torch.nn.functional.cross_entropy(z, t, reduction="sum"))
+    return (nats if group is None else group.sums(nats)[0]) / math.log(2)
+
+
+def main() -> int:
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m pgolf_codec.lm.train",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_train_options(parser)
+    options = parser.parse_args()
+    try:
+        model_config, config = train_settings(options)
+        train(model_config, config, options.tokens, options.out, options.compile)
+    except Stopped as stopped:
+        return 128 + int(stopped.args[0])
+    except (PgolfError, OSError, FloatingPointError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,8 @@
     │   └── ExportError                 the integer engine lacks a part of the model; names it
     ├── ModelError                      no usable model
     │   ├── ModelNotFoundError          neither an embedded model's name nor a file
-    │   └── WrongModelError             the archive was made with another model
+    │   ├── WrongModelError             the archive was made with another model
+    │   └── LossyTokenizerError         the model's tokenizer can't carry every byte
     ├── FormatError (ValueError)        the bytes are not what they should be
     │   ├── NotAnArchiveError           the magic number is missing
     │   ├── UnsupportedVersionError     written by a version that this one can't read
@@ -59,6 +60,10 @@ class ModelNotFoundError(ModelError):
 
 class WrongModelError(ModelError):
     """The archive was made with another model; both fingerprints are named."""
+
+
+class LossyTokenizerError(ModelError):
+    """The model's tokenizer has no symbol for some byte: it can score, not compress."""
 
 
 class FormatError(PgolfError, ValueError):

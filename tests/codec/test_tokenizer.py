@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgolf_codec.codec import tokenizer as module
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType, build, parse
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
-from pgolf_codec.errors import ConfigError, CorruptError
+from pgolf_codec.errors import ConfigError, CorruptError, LossyTokenizerError
 
 NASTY = {
     "empty": b"",
@@ -208,5 +208,11 @@ def test_arbitrary_sentencepiece_models(proto: bytes) -> None:
 
 def test_a_vocabulary_without_some_byte() -> None:
     pieces = [p for p in small_tokenizer()._pieces if p.text != "<0x7A>"]
-    with pytest.raises(CorruptError, match="no symbol for the byte"):
-        Tokenizer(pieces, Kind.BPE)
+    lossy = Tokenizer(pieces, Kind.BPE)
+    assert (lossy.lossless, small_tokenizer().lossless) == (False, True)
+    for text in (b"a", b"z"):  # whatever the text: that some can be carried helps nobody
+        with pytest.raises(LossyTokenizerError, match="no symbol for the byte 0x7A"):
+            lossy.encode(text)
+    again = Tokenizer.from_bytes(lossy.to_bytes())
+    assert again.table == lossy.table
+    assert again.decode([2 + ord("a")]) == b"a"

@@ -5,44 +5,49 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from pgolf_codec.lm.config import TrainConfig
-from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.train import Rows, average_gradients, make_optimizers, training_step
+from pgolf_codec.lm.group import join, leave
+from pgolf_codec.lm.rows import open_tokens
+from pgolf_codec.lm.stopping import StopRequest
+from pgolf_codec.lm.train import Training
 
-TRAIN = TrainConfig(seq_len=64, batch_rows=4)
+TRAIN = TrainConfig(
+    seq_len=64,
+    batch_rows=4,
+    warmup_steps=1,
+    grad_clip=1.0,
+    row_beta=0.9,
+    newton_schulz="polar",
+    log_steps=1,
+)
 
 
 def main(tokens: Path, out: Path, n_steps: int) -> None:
     torch.set_num_threads(1)
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if world > 1:
-        dist.init_process_group("gloo")
     tiny = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["TINY"]
-    model = Transformer(tiny, TRAIN.seq_len)
-    model.init_weights(TRAIN.seed)
-    optimizers = make_optimizers(model, TRAIN)
-    rows = Rows(tokens / "train.bin", TRAIN.seq_len, TRAIN.seed)
+    group = join()
+    run = Training(tiny, TRAIN, open_tokens(tokens, TRAIN.seq_len), out, group)
+    run.start(compile=False)
     losses = []
-    for step in range(n_steps):
-        x, y = rows.batch(step, TRAIN.batch_rows)
-        losses.append(training_step(model, model, optimizers, x[rank::world], y[rank::world]))
-    result = {"losses": losses, "model": model.state_dict()}
-    if world > 1:
-        layer = torch.nn.Linear(2, 3)
-        for p in layer.parameters():
-            p.grad = torch.arange(p.numel()).view_as(p) + 10.0 * rank
-        average_gradients(layer)
-        result["gradients"] = [p.grad for p in layer.parameters()]
-        dist.destroy_process_group()
-    torch.save(result, out / f"{rank}.pt")
+    with StopRequest() as request:
+        for _ in range(n_steps):
+            run.advance(request)
+            losses.append(run.last_loss)
+    run.validate()
+    result = {"losses": losses, "model": run.model.state_dict(), "seconds": run.done.seconds}
+    layer = torch.nn.Linear(2, 3)
+    for p in layer.parameters():
+        p.grad = torch.arange(p.numel()).view_as(p) + 10.0 * group.rank
+    group.average_gradients(layer)
+    result["gradients"] = [p.grad for p in layer.parameters()]
+    torch.save(result, out / f"{group.rank}.pt")
+    leave()
 
 
 if __name__ == "__main__":
