@@ -186,7 +186,9 @@ def pack(golf: GolfRun, config: TrainConfig, tokens: Path, artifact: Path) -> No
 
     model = load_checkpoint(golf.out / "run" / "checkpoint.pt", config.seq_len)
     n_rows = min(16, (tokens / "train.bin").stat().st_size // 2 // config.seq_len)
-    weights = quantize(model, calibration_rows(tokens, n_rows, config.seq_len), STEPS_PER_SIGMA)
+    weights = quantize(
+        model, calibration_rows(tokens / "train.bin", n_rows, config.seq_len), STEPS_PER_SIGMA
+    )
     tokenizer = Tokenizer.from_sentencepiece((tokens / "tokenizer.model").read_bytes())
     save_artifact(artifact, weights, tokenizer, name=golf.out.name)
 
