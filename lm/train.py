@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError, PgolfError
+from pgolf_codec.errors import ConfigError, DivergedError, PgolfError
 from pgolf_codec.lm import checkpoints, fake_quantization, flops, run_log, schedules
 from pgolf_codec.lm.averages import make_average
 from pgolf_codec.lm.checkpoints import Done
@@ -47,7 +47,7 @@ def train(
     """Train until the budget is spent, from ``out``'s checkpoint if there is one.
 
     Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, or the checkpoint is of
-    other settings, :class:`FloatingPointError` if the loss is not finite, and
+    other settings, :class:`DivergedError` if the loss is not finite, and
     :class:`Stopped` behind a signal, when a checkpoint is written.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ class Training:
         # The clock is the first rank's: one for all, or the ranks' schedules drift apart.
         mean_loss, signal = self.group.sums(loss / self.group.world, request.signal)
         if not math.isfinite(mean_loss):
-            raise FloatingPointError(f"loss is {mean_loss} at step {done.step}")
+            raise DivergedError(f"loss is {mean_loss} at step {done.step}")
         self.last_loss = mean_loss
         self._losses.append(mean_loss)
         if config.grad_clip:
@@ -353,7 +353,7 @@ def main() -> int:
         train(model_config, config, options.tokens, options.out, options.compile)
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
-    except (PgolfError, OSError, FloatingPointError) as error:
+    except (PgolfError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -159,6 +159,7 @@ VERBS = {
     "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
     "demo": Verb("compare with other compressors on a text that Python has", "demo"),
     "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
+    "train": Verb("train a model on token shards, on all GPUs or CPUs there are", "training"),
     "submit": Verb("make the folder of a submission, or its train_gpt.py", "training"),
     "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
 }
