@@ -16,6 +16,7 @@ import math
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ class Training:
         self.optimizers = make_optimizers(self.model, config)
         self.average = make_average(self.model, config)
         self.rows = Rows(tokens.train, config.seq_len, config.seed)
+        self.clock: Callable[[], float] = time.perf_counter
+        """Seconds; what the schedules run over."""
         self.done = Done()
         self.must_stop = 0
         """The signal that ends the run, on all ranks after the same step."""
@@ -148,7 +151,7 @@ class Training:
 
     def advance(self, request: StopRequest) -> None:
         """One step, and what is due after it."""
-        started = time.perf_counter()
+        started = self.clock()
         config, done = self.config, self.done
         progress = schedules.progress(done.seconds, done.step, config)
         factor = schedules.learning_rate_factor(progress, done.step, config)
@@ -171,7 +174,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, done.step, factor)
-        self._tick(time.perf_counter() - started)
+        self._tick(self.clock() - started)
         self.must_stop = int(signal)
         self._tell()
         if done.seconds - self._saved_at > config.checkpoint_seconds:
