@@ -121,7 +121,7 @@ def main() -> None:
                 graph,
                 even_moments if case.balanced else moments,
                 text,
-                calibration_rows(arguments.tokens, 16, ROW),
+                calibration_rows(arguments.tokens / "train.bin", 16, ROW),
                 names,
                 row,
             )
@@ -286,7 +286,9 @@ def moments_of(model: Transformer, tokens: Path, keep: Path | None) -> dict[str,
     if keep is not None and keep.exists():
         return load_moments(keep)
     counted: NDArray[Any] = np.fromfile(tokens / "train.bin", "<u2", count=COUNTED_IDS)
-    moments = calibrate(model, calibration_rows(tokens, CALIBRATION_ROWS, ROW), counted)
+    moments = calibrate(
+        model, calibration_rows(tokens / "train.bin", CALIBRATION_ROWS, ROW), counted
+    )
     if keep is not None:
         save_moments(keep, moments)
     return moments

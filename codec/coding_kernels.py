@@ -29,12 +29,9 @@ def _reciprocal(total: int, n_symbols: int) -> int:
 
 @jit
 def _sum(weights: NDArray[np.uint32], first: int, last: int) -> int:
-    total = np.int64(0)
-    for at in range(first, last, _BLOCK):
-        block = np.uint32(0)  # 64 weights of 2**24 at most
-        for i in range(at, min(at + _BLOCK, last)):
-            block = np.uint32(block + weights[i])
-        total += np.int64(block)
+    total, part = np.int64(0), weights[first:last]
+    for i in range(part.size):  # indices that can't be negative: a loop for the vectoriser
+        total += np.int64(part[i])
     return int(total)
 
 

@@ -34,6 +34,8 @@ from pgolf_codec.errors import PgolfError
 from pgolf_codec.files import replacing
 
 SOURCES = (
+    "codec/adaptation.py",
+    "codec/adaptation_kernels.py",
     "codec/coding_kernels.py",
     "codec/compiled.py",
     "codec/jit.py",
@@ -49,8 +51,8 @@ SOURCES = (
     "quant/ans_kernel.py",
     "quant/coders/trellis_kernel.py",
 )
-"""All files that machine code is made from."""
-KEPT_FOLDERS = 6
+"""All files that the machine code of models is made from; coders have lists of their own."""
+KEPT_FOLDERS = 12
 """Of older versions or other machines."""
 
 _Function = Callable[[Any, Any, Any], int]
@@ -81,8 +83,8 @@ _finding = threading.Lock()
 class Kernel:
     """The function ``name`` of a module of kernels."""
 
-    def __init__(self, module: str, name: str) -> None:
-        self.module, self.name = module, name
+    def __init__(self, module: str, name: str, sources: tuple[str, ...] = SOURCES) -> None:
+        self.module, self.name, self.sources = module, name, sources
         self._functions: dict[tuple[Any, ...], _Function] = {}
 
     def __call__(self, *arguments: Any) -> int:
@@ -103,7 +105,7 @@ class Kernel:
             return self._functions.get(key) or self._load(key, arguments)
 
     def _load(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> _Function:
-        folder = cache_folder()
+        folder = cache_folder(self.sources)
         digest = hashlib.sha256(repr((self.module, key)).encode()).hexdigest()[:16]
         path = None if folder is None else folder / f"{self.name}-{digest}.o"
         made = None if path is None else _read(path)
@@ -240,9 +242,9 @@ def _tell_once() -> None:
     notices.tell("compiling for this machine, once; this takes some seconds")
 
 
-@lru_cache(maxsize=1)
-def cache_folder() -> Path | None:
-    """Where machine code is kept: below ``PGOLF_CODEC_CACHE``, or the user's cache.
+@lru_cache
+def cache_folder(sources: tuple[str, ...] = SOURCES) -> Path | None:
+    """Where machine code of these files is kept: below ``PGOLF_CODEC_CACHE``, or the user's cache.
 
     None if nothing can be written there, or if ``PGOLF_CODEC_CACHE`` is empty.
     """
@@ -252,7 +254,7 @@ def cache_folder() -> Path | None:
         base = os.path.join(cache, "pgolf-codec")
     if not base:
         return None
-    folder = Path(base).absolute() / f"kernels-{_digest()}"
+    folder = Path(base).absolute() / f"kernels-{_digest(sources)}"
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700)
@@ -262,13 +264,13 @@ def cache_folder() -> Path | None:
     return folder
 
 
-def _digest() -> str:
+def _digest(sources: tuple[str, ...]) -> str:
     """Of all that machine code depends on, but for the argument types."""
     package = Path(__file__).resolve().parents[1]
     chosen = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     parts = [instruction_set(), target(), chosen, version("numba"), version("llvmlite")]
     digest = hashlib.sha256(repr((parts, platform.python_version())).encode())
-    for name in SOURCES:
+    for name in sources:
         digest.update((package / name).read_bytes())
     return digest.hexdigest()[:16]
 

@@ -52,6 +52,12 @@ class Method(IntEnum):
     STORED = 0
     ZSTD = 1
     MODEL = 2
+    ADAPTED = 3
+    """By the model with the stage of :mod:`pgolf_codec.codec.adaptation` behind it."""
+
+    @property
+    def needs_model(self) -> bool:
+        return self in (Method.MODEL, Method.ADAPTED)
 
 
 def put_varint(value: int) -> bytes:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgolf_codec.codec import model_frame
+from pgolf_codec.codec import adaptation, model_frame
 from pgolf_codec.codec.container import FrameHeader, Method
 from pgolf_codec.codec.model import Model
 from pgolf_codec.errors import CorruptError
@@ -23,7 +23,7 @@ ZSTD_LEVEL = 19
 _SAMPLE_PIECES = 8
 _SAMPLE_PIECE_BYTES = (512, 2048)
 """Least and most bytes of a piece; all pieces together are about 1/16 of a small frame."""
-_HOPELESS = 1.2
+_HOPELESS = {Method.MODEL: 1.2, Method.ADAPTED: 1.8}
 """The model is skipped when its sample takes this much more than zstd's whole.
 
 Measured with a 4-layer model on eight kinds of files, the sample takes 0.98 to 1.11
@@ -49,12 +49,15 @@ def encode(
     threads: int,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedFrame:
-    """Code ``raw``, at least one byte; ``progress`` gets the bytes done, about."""
+    """Code ``raw``, at least one byte; ``progress`` gets the bytes done, about.
+
+    An adapted model makes an adapted frame.
+    """
     best = encode_without_model(raw)
     pieces = sample(raw)
     if pieces:
         bits = model_frame.sample_bits(pieces, model.tokenizer, model.predictor)
-        if is_hopeless(pieces, bits, raw, best):
+        if is_hopeless(pieces, bits, raw, best, model):
             return best
     ids = model.tokenizer.encode(raw)
 
@@ -69,7 +72,7 @@ def encode(
         threads=threads,
         progress=in_bytes,
     )
-    return smaller(best, coded)
+    return smaller(best, coded, method_of(model))
 
 
 def encode_without_model(raw: bytes) -> EncodedFrame:
@@ -83,10 +86,17 @@ def encode_without_model(raw: bytes) -> EncodedFrame:
     return EncodedFrame(Method.STORED, raw)
 
 
-def smaller(best: EncodedFrame, coded: model_frame.ModelPayload) -> EncodedFrame:
+def method_of(model: Model) -> Method:
+    """Of the frames that it codes."""
+    return Method.ADAPTED if isinstance(model, adaptation.AdaptedModel) else Method.MODEL
+
+
+def smaller(
+    best: EncodedFrame, coded: model_frame.ModelPayload, method: Method = Method.MODEL
+) -> EncodedFrame:
     """What the model made, if it is smaller than the best before."""
     if len(coded.data) < len(best.payload):
-        return EncodedFrame(Method.MODEL, coded.data, coded)
+        return EncodedFrame(method, coded.data, coded)
     return best
 
 
@@ -109,9 +119,10 @@ def decode(
             raw = payload
         case Method.ZSTD:
             raw = _decode_zstd(payload, header.raw_bytes)
-        case Method.MODEL:
+        case Method.MODEL | Method.ADAPTED:
+            kind = adaptation.adapted if header.method is Method.ADAPTED else adaptation.plain
             raw = model_frame.decode(
-                payload, header.raw_bytes, get_model(), threads=threads, progress=progress
+                payload, header.raw_bytes, kind(get_model()), threads=threads, progress=progress
             )
     check_raw(header, raw)
     return raw
@@ -141,7 +152,9 @@ def sample(raw: bytes) -> list[bytes]:
     return [raw[start : start + size] for start in starts]
 
 
-def is_hopeless(pieces: list[bytes], bits: list[float], raw: bytes, best: EncodedFrame) -> bool:
+def is_hopeless(
+    pieces: list[bytes], bits: list[float], raw: bytes, best: EncodedFrame, model: Model
+) -> bool:
     """Whether the model's ``bits`` of the sample say clearly that it can't beat ``best``.
 
     The pieces are coded from an empty past, which costs the model more than coding the
@@ -151,7 +164,8 @@ def is_hopeless(pieces: list[bytes], bits: list[float], raw: bytes, best: Encode
     """
     bpb = [n / len(piece) for n, piece in zip(bits, pieces, strict=True)]
     error = statistics.stdev(bpb) / math.sqrt(len(bpb))
-    limit = min(_HOPELESS * 8 * len(best.payload) / len(raw), 8.0)
+    factor = _HOPELESS[method_of(model)]
+    limit = min(factor * 8 * len(best.payload) / len(raw), 8.0)
     return statistics.fmean(bpb) - 2 * error > limit
 
 

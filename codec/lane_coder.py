@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec import frames, lanes, payload
+from pgolf_codec.codec.adaptation import AdaptedModel
 from pgolf_codec.codec.container import Method
 from pgolf_codec.codec.frame_coder import ONE_BY_ONE, CodedFrame, Progress, or_error
 from pgolf_codec.codec.frames import EncodedFrame
@@ -19,7 +20,7 @@ from pgolf_codec.codec.lanes import Lanes, Schedule, Tick
 from pgolf_codec.codec.model import Model
 from pgolf_codec.codec.model_frame import ModelPayload, default_streams
 from pgolf_codec.codec.payload import CodedStream
-from pgolf_codec.errors import CorruptError, FormatError
+from pgolf_codec.errors import CorruptError, DeviceError, FormatError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +52,8 @@ class LaneCoder:
         threads: int,
         progress: Progress | None,
     ) -> list[EncodedFrame]:
+        if isinstance(model, AdaptedModel):
+            raise DeviceError("only the processor adapts (device cpu, or --no-adapt)")
         best = _each(frames.encode_without_model, raws, threads)
         hopeful = self._hopeful(raws, best, model, threads)
         ids = _each(model.tokenizer.encode, [raws[i] for i in hopeful], threads)
@@ -68,6 +71,7 @@ class LaneCoder:
     def decode(
         self, coded: Sequence[CodedFrame], *, threads: int, progress: Progress | None
     ) -> list[bytes | FormatError]:
+        # Adapted frames are for the processor: the stage is not a device's.
         by_model: dict[int, tuple[Model, list[int]]] = {}
         found: dict[int, bytes | FormatError] = {}
         for i, frame in enumerate(coded):
@@ -75,7 +79,7 @@ class LaneCoder:
                 model = frame.get_model()
                 by_model.setdefault(id(model), (model, []))[1].append(i)
             else:
-                (found[i],) = ONE_BY_ONE.decode([frame], threads=1, progress=None)
+                (found[i],) = ONE_BY_ONE.decode([frame], threads=threads, progress=None)
         for model, members in by_model.values():
             raws = self._decode([coded[i] for i in members], model, progress)
             found |= zip(members, raws, strict=True)
@@ -92,7 +96,7 @@ class LaneCoder:
             i
             for i, sample in enumerate(samples)
             if not sample
-            or not frames.is_hopeless(sample, [next(bits) for _ in sample], raws[i], best[i])
+            or not frames.is_hopeless(sample, [next(bits) for _ in sample], raws[i], best[i], model)
         ]
 
     def _encode(

@@ -55,6 +55,19 @@ class DecodingSession(Session, Protocol):
         ...
 
 
+@runtime_checkable
+class BlockSession(Session, Protocol):
+    """A session that can tell the weights of many known symbols at once."""
+
+    def block_weights(self, lane: int, ids: NDArray[np.int32]) -> NDArray[np.uint32]:
+        """Advance one stream over its next symbols ``ids`` (t,), at most 64; (t, V) weights.
+
+        As that many calls of ``weights``, which may come only when no other stream is
+        behind; the array is the session's own and is overwritten by the next call.
+        """
+        ...
+
+
 class Predictor(Protocol):
     """An immutable model; sessions may run in threads of their own."""
 

@@ -54,6 +54,7 @@ def audit(
         checks = [
             *runs,
             *causes,
+            *_tried("C4", "calls", probes.selection, probe),
             *_tried("C2", "whole distributions", probes.normalisation, probe),
             *_tried("C3", "asked twice", probes.purity, probe, leaks),
             *_tried("accounting", "bytes", probes.accounting, probe),

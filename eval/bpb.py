@@ -56,7 +56,7 @@ class Sizes:
         return cls(
             raw_bytes=stats.raw_bytes,
             entropy_bits=stats.entropy_bits + unmodelled_bits,
-            coded_bits=8 * payloads[Method.MODEL] + unmodelled_bits,
+            coded_bits=8 * (payloads[Method.MODEL] + payloads[Method.ADAPTED]) + unmodelled_bits,
             file_bytes=stats.file_bytes,
         )
 

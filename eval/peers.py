@@ -112,24 +112,29 @@ def read_training(paths: Sequence[Path], text: bytes) -> list[bytes]:
     Raises :class:`RefusedError` for a file that has some of the text itself in it, since a
     dictionary of that would prove nothing.
     """
-    from pgolf_codec.eval.foreign import Text
-
     lines = {line for line in text.splitlines() if len(line) >= _TELLING_BYTES} or {text}
     found: list[bytes] = []
     for path in paths:
         if path.is_dir():
             raise RefusedError(path, "is a directory")
-        by_documents = path.name.endswith((".jsonl", ".jsonl.zst"))
-        documents = Text.read(path, by_documents=by_documents).documents
+        documents = _documents(path)
         if any(_is_part(document, text, lines) for document in documents):
             raise RefusedError(path, "holds some of the text itself; prime with other text")
         found += documents
     return found
 
 
+def _documents(path: Path) -> list[bytes]:
+    if not path.name.endswith((".jsonl", ".jsonl.zst")):
+        return [path.read_bytes()]
+    from pgolf_codec.lm.data import read_documents
+
+    return [document.text.encode("utf-8", "surrogatepass") for document in read_documents(path)]
+
+
 def _is_part(document: bytes, text: bytes, lines: set[bytes]) -> bool:
     """Whether one of both holds the other; ``lines`` are the long ones of ``text``."""
-    if len(document) > len(text):
+    if len(document) >= len(text):
         return text in document
     longest = max(document.splitlines(), key=len, default=b"")
     return longest in lines and document in text

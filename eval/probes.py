@@ -388,6 +388,27 @@ def repetition(probe: Probe, elsewhere: Callable[[], Host]) -> list[Check]:
     return [Check.of("C4", "runs", f"another process: {same} the same; two runs here", findings)]
 
 
+def selection(probe: Probe) -> list[Check]:
+    """Count the calls of one evaluation: answers must not be chosen when symbols are known."""
+    answer = probe.host.ask("calls", ids=probe.ids, n_ids=[len(part) for part in probe.tokens])
+    findings = []
+    made = answer["choice"]
+    if made is not None:
+        kind = "the best of its runs" if made["among_runs"] else "the better of its answers"
+        evidence = (
+            f"it scores {made['n_symbols']} symbols again, otherwise, and returns what costs "
+            f"least: {made['gain_bits']:.3g} bits below what costs most"
+        )
+        findings = [probe.finding("C4", kind, made["position"], evidence)]
+    own = f", of its own {_told(answer['own'])}" if answer["own"] else ", none of its own"
+    return [Check.of("C4", "calls", f"{_told(answer['asked'])}{own}", findings)]
+
+
+def _told(counts: dict[str, int]) -> str:
+    """``start 1, score 4``."""
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
+
+
 # What is counted
 
 

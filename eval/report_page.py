@@ -24,6 +24,10 @@ N_PASSAGES = 8
 TEXT_BUDGET_BYTES = 700_000
 """Of HTML for the text itself, a cell a symbol."""
 PASSAGE_BUDGET_BYTES = 30_000
+_NO_TEXT = (
+    "<p class='note'>This is a receipt without its text: where in the text the bits went, and how "
+    "other compressors fare, is not in it; give its text with <code>--text</code>.</p>"
+)
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -65,6 +69,8 @@ def draw(contents: Contents) -> str:
         sections += [_heat(contents.text, contents.trace), _passages(contents.text, contents.trace)]
         sections.append(_position(contents.trace))
     sections += [_breakdown(contents), _receipt(contents.receipt)]
+    if contents.text is None:
+        sections.insert(1, _NO_TEXT)
     css = resources.files("pgolf_codec.eval").joinpath("report.css").read_text("utf-8")
     name = visible(contents.name.encode("utf-8", "surrogateescape"))
     return (
@@ -107,7 +113,7 @@ def _headline(contents: Contents) -> str:
                 than,
             )
         )
-        even = _break_even_bytes(receipt, 8 * best.n_bytes / max(1, n))
+        even = break_even_bytes(receipt, 8 * best.n_bytes / max(1, n))
         tiles.append(
             (
                 "model counted",
@@ -189,7 +195,7 @@ def _with_the_model(contents: Contents) -> str:
     if contents.primed is not None:
         bpb, needs = 8 * contents.primed.n_bytes / n, contents.primed.dictionary_bytes
         others.append(Rate("zstd, primed", bpb, needs, "primed"))
-    even = _break_even_bytes(receipt, others[0].bpb)
+    even = break_even_bytes(receipt, others[0].bpb)
     if even is None:
         said = (
             f"On this text {best.name} is smaller even without it, so there is no size from which "
@@ -377,7 +383,7 @@ def _receipt(receipt: Receipt) -> str:
     )
 
 
-def _break_even_bytes(receipt: Receipt, other_bpb: float) -> float | None:
+def break_even_bytes(receipt: Receipt, other_bpb: float) -> float | None:
     """Size of a text, at this one's rates, from which model and archive are smaller."""
     gain_bpb = other_bpb - 8 * receipt.file_bytes / max(1, receipt.input_bytes)
     return 8 * receipt.model_bytes / gain_bpb if gain_bpb > 0 else None

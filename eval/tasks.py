@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.eval import archive, residual
 from pgolf_codec.eval.archive import Progress
+from pgolf_codec.eval.calls import choice, recorded
 from pgolf_codec.eval.subject import Ids, Steps, Subject
 
 Task = Callable[..., dict[str, Any]]
@@ -119,6 +121,19 @@ def twice(subject: Subject, tell: Progress, ids: Ids) -> dict[str, Any]:
     return {"first": np.array(answers[0]), "second": np.array(answers[1])}
 
 
+def calls(subject: Subject, tell: Progress, ids: Ids, n_ids: Sequence[int]) -> dict[str, Any]:
+    """Who called what in one evaluation, and whether answers were chosen afterwards."""
+    one = subject.scorer()
+    with recorded(one) as found:
+        subject.claimed(_parted(ids, n_ids), one)
+    made = choice(found)
+    return {
+        "asked": dict(found.asked),
+        "own": dict(found.own),
+        "choice": None if made is None else dataclasses.asdict(made),
+    }
+
+
 def count(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int]) -> dict[str, Any]:
     """The bytes counted for each symbol, those that it adds, and what restoring the file takes."""
     documents = split(data, lengths)
@@ -137,7 +152,8 @@ def count(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int])
 
 
 TASKS: dict[str, Task] = {
-    task.__name__: task for task in (pack, unpack, claim, tokenise, rows, replay, twice, count)
+    task.__name__: task
+    for task in (pack, unpack, claim, tokenise, rows, replay, twice, calls, count)
 }
 """By the name that a request gives; ``files`` is answered by the process itself."""
 

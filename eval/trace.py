@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec import payload, workers
+from pgolf_codec.codec.adaptation import adapted, plain
 from pgolf_codec.codec.container import FrameHeader, Method
 from pgolf_codec.codec.frequencies import PRECISION
 from pgolf_codec.codec.inspection import FrameInfo, inspect
@@ -140,7 +141,7 @@ def _items(
     header = FrameHeader.read(io.BytesIO(coded).read, frame_bytes)
     assert header is not None  # `inspect` has read it
     header_bytes = frame.n_bytes - header.payload_bytes
-    if frame.method is not Method.MODEL:
+    if not frame.method.needs_model:
         return _Items(
             is_model=False,
             lengths=np.array([len(raw)], np.int64),
@@ -155,11 +156,13 @@ def _items(
     ends = np.cumsum([stream.n_symbols for stream in streams])
     runs = np.split(ids, ends[:-1])
     sizes = np.array([len(entry) for entry in model.tokenizer.table], np.int64)
+    kind = adapted if frame.method is Method.ADAPTED else plain
+    predictor = kind(model).predictor
     stream_bytes = sum(len(stream.data) for stream in streams)
     return _Items(
         is_model=True,
         lengths=sizes[ids],
-        bits=_bits(runs, model.predictor, threads or workers.default_threads(), progress),
+        bits=_bits(runs, predictor, threads or workers.default_threads(), progress),
         starts=np.concatenate([[0], ends[:-1]]).astype(np.int64),
         stream_bytes=stream_bytes,
         table_bytes=header.payload_bytes - stream_bytes,

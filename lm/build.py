@@ -41,6 +41,7 @@ from pgolf_codec.lm.config import (
     load_data_config,
     load_recipe,
 )
+from pgolf_codec.lm.export_config import ExportConfig, load_export_config
 
 Inputs = dict[str, Any]
 """All that a stage's outputs depend on, as JSON values."""
@@ -97,6 +98,7 @@ class Build:
         """Read the recipe; the stages in their order."""
         model, train = load_recipe(self.recipe)
         data = load_data_config(self.recipe)
+        export = load_export_config(self.recipe)
         return [
             Stage(
                 "tokenizer",
@@ -128,9 +130,10 @@ class Build:
                     "calibration": digest(self.tokens / "train.bin"),
                     "tokenizer": digest(self.tokenizer),
                     "seq_len": train.seq_len,
+                    "export": dataclasses.asdict(export),
                 },
                 (self.draft,),
-                lambda: self.export(train.seq_len),
+                lambda: self.export(export, train.seq_len),
             ),
             Stage(
                 "measure",
@@ -139,7 +142,7 @@ class Build:
                     "held_out": digest(self.corpora / data.held_out),
                 },
                 (self.output, self.work / "receipt.json"),
-                lambda: self.measure(data),
+                lambda: self.measure(data, export),
             ),
         ]
 
@@ -181,24 +184,26 @@ class Build:
         command += [] if self.compile else ["--no-compile"]
         run_to_the_end(command, {**os.environ, "OMP_NUM_THREADS": "1"})
 
-    def export(self, seq_len: int) -> None:
+    def export(self, config: ExportConfig, seq_len: int) -> None:
         from pgolf_codec.codec.tokenizer import Tokenizer
-        from pgolf_codec.lm.export import (
-            STEPS_PER_SIGMA,
-            calibration_rows,
-            load_checkpoint,
-            quantize,
+        from pgolf_codec.lm.artifact import pack
+        from pgolf_codec.lm.export import load_checkpoint
+
+        blob = pack(
+            load_checkpoint(self.run / "checkpoint.pt", seq_len),
+            self.tokens / "train.bin",
+            Tokenizer.from_bytes(self.tokenizer.read_bytes()),
+            config,
+            name=self.recipe.stem,
+            seq_len=seq_len,
+            keep=self.work / "export.search",
+            log=log,
         )
-        from pgolf_codec.quant.artifact import save_artifact
+        with replacing(self.draft, overwrite=True) as file:
+            file.write(blob)
+        log(f"{len(blob):,} bytes")
 
-        tokenizer = Tokenizer.from_bytes(self.tokenizer.read_bytes())
-        model = load_checkpoint(self.run / "checkpoint.pt", seq_len)
-        rows = calibration_rows(self.tokens, 16, seq_len)
-        weights = quantize(model, rows, STEPS_PER_SIGMA)
-        save_artifact(self.draft, weights, tokenizer, name=self.recipe.stem)
-        log(f"{weights.n_params:,} weights, {self.draft.stat().st_size:,} bytes")
-
-    def measure(self, data: DataConfig) -> None:
+    def measure(self, data: DataConfig, export: ExportConfig) -> None:
         """Weigh the held-out text, record its bpb in the artifact, have that one verified."""
         import pgolf_codec
         from pgolf_codec.quant.artifact import dump_artifact, load_artifact
@@ -207,7 +212,9 @@ class Build:
         text = (self.corpora / data.held_out).read_bytes()
         archive = pgolf_codec.compress(text, model=draft)
         bpb = round(8 * len(archive) / len(text), 4)
-        blob = dump_artifact(draft.artifact.weights, draft.tokenizer, name=draft.name, bpb=bpb)
+        blob = dump_artifact(
+            draft.artifact.weights, draft.tokenizer, name=draft.name, bpb=bpb, coder=export.coder
+        )
         receipt = pgolf_codec.verify(text, model=load_artifact(blob))
         with replacing(self.work / "receipt.json", overwrite=True) as file:
             file.write(receipt.to_json().encode())

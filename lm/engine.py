@@ -78,6 +78,7 @@ class EngineSession:
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
+        self._block = np.empty((0, c.vocab_size), np.uint32)
 
     def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         n, t = ids.shape
@@ -108,6 +109,14 @@ class EngineSession:
             self._step()
         return self._weights
 
+    def block_weights(self, lane: int, ids: NDArray[np.int32]) -> NDArray[np.uint32]:
+        if self._block.size == 0:
+            self._block = np.empty((layout.HEAD_ROWS, self._weights.shape[1]), np.uint32)
+        inputs = np.concatenate((self._pending[lane], ids[:-1])).astype(np.int32)
+        self._run(lane, inputs[None], weights=self._block)
+        self._pending[lane] = ids[-1]
+        return self._block[: ids.size]
+
     def decode(self, decoder: Decoder, n_steps: int) -> NDArray[np.int32]:
         decoded = np.empty((len(self._pending), n_steps), np.int32)
         first = int(self._ahead)
@@ -133,11 +142,12 @@ class EngineSession:
         freq: NDArray[np.uint32] = NO_BOUNDS,
         coder: Coder = NO_CODER,
         decoded: NDArray[np.int32] = NO_IDS,
+        weights: NDArray[np.uint32] | None = None,
     ) -> bool:
         return bool(
             _run(
                 self._params, self._flat_state, lane, ids, targets, self._flat_buffers, cum, freq,
-                self._weights, coder, decoded,
+                self._weights if weights is None else weights, coder, decoded,
             )
         )  # fmt: skip
 

@@ -1,11 +1,10 @@
 """From a training checkpoint to the integers of :mod:`pgolf_codec.lm.weights`.
 
-``python -m pgolf_codec.lm.export CHECKPOINT --tokens DIR --tokenizer FILE -o MODEL.pglm``
+:func:`pgolf_codec.lm.artifact.pack` is the way from there to an artifact.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import hashlib
@@ -23,6 +22,7 @@ from pgolf_codec.errors import ConfigError, CorruptError, ExportError
 from pgolf_codec.lm.blocks import MLP, Attention, Block
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
+from pgolf_codec.lm.export_config import DEFAULT_COST
 from pgolf_codec.lm.fold import fold
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import Transformer
@@ -124,6 +124,8 @@ def balance(
     p = dict(model.named_parameters())
     with torch.no_grad():
         for i in range(model.config.n_layers):
+            if of_few_levels(f"blocks.{i}.down", p[f"blocks.{i}.mlp.down"].double().numpy()):
+                continue  # its columns have no steps
             up, down = moments[f"blocks.{i}.up"], moments[f"blocks.{i}.down"]
             if of_few_levels(f"blocks.{i}.down", p[f"blocks.{i}.mlp.down"].double().numpy()):
                 continue  # columns of one row share their magnitude
@@ -225,8 +227,60 @@ def quantize(
     raise ConfigError("no fixed-point position holds the residual and the scales of this model")
 
 
-FIRST_COST = 2.0**-28
-"""Nats a token that the rounding of one weight may cost: where a search begins."""
+class Search:
+    """Quantizations of one model by :class:`Waterfilled`, at any cost.
+
+    ``merged`` is a model of :func:`merge_scales`, ``calibration`` has ids (B, T).
+    ``n_states`` is that of a trellis, 1 for none: more than one is worth it only where
+    the artifact's coder knows about the trellis.
+    """
+
+    def __init__(
+        self,
+        merged: Transformer,
+        calibration: Tensor,
+        moments: Mapping[str, Moments],
+        n_states: int,
+    ) -> None:
+        self._even, self._moments = balance(merged, moments)
+        self._curvatures = curvatures(self._moments)
+        self._calibration, self._n_states = calibration, n_states
+        self._last: tuple[float, IntegerWeights] | None = None
+
+    def at(self, cost: float) -> IntegerWeights:
+        """``cost`` in nats a token that the rounding of one weight may cost."""
+        if self._last is None or self._last[0] != cost:
+            quantizer = Waterfilled(self._curvatures, cost, self._n_states)
+            self._last = (cost, quantize(self._even, self._calibration, quantizer))
+        return self._last[1]
+
+    def within(
+        self,
+        weigh: Callable[[IntegerWeights], int],
+        cap_bytes: int,
+        *,
+        first_cost: float = DEFAULT_COST,
+        keep: Path | None = None,
+        log: Log = print,
+    ) -> IntegerWeights:
+        """Weights that ``weigh`` at most ``cap_bytes``, and at most 0.1% less.
+
+        ``weigh`` gives the bytes of the artifact and of all else that counts.  ``keep`` is
+        a file by which a search that was stopped goes on.  Raises :class:`BudgetError`.
+        """
+        floats = matrices(self._even)
+        digest = hashlib.sha256(f"{cap_bytes} {self._n_states} {first_cost}".encode())
+        for array in (*floats.values(), *(m.outputs for m in self._moments.values())):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        found = fit(
+            lambda octaves: weigh(self.at(first_cost * 4**octaves)),
+            cap_bytes,
+            bytes_per_octave=sum(w.size for w in floats.values()) / 8,
+            keep=keep,
+            key=digest.hexdigest(),
+            log=log,
+        )
+        return self.at(first_cost * 4**found.octaves)
 
 
 def quantize_within(
@@ -240,63 +294,19 @@ def quantize_within(
     keep: Path | None = None,
     log: Log = print,
 ) -> IntegerWeights:
-    """Quantize so that ``weigh`` of the result is at most ``cap_bytes``, and within 0.1% of it.
-
-    ``weigh`` returns the bytes of the artifact, and of all else that counts.  ``n_states``
-    is that of a trellis, 1 for none: more than one is worth it only where the artifact's
-    coder knows about the trellis.  ``keep`` is a file by which a search that was stopped
-    goes on.  Raises :class:`BudgetError` if nothing lands.
-    """
-    model = exportable(model)
-    even, even_moments = balance(merge_scales(model), moments)
-    known = curvatures(even_moments)
-
-    def at(octaves: float) -> IntegerWeights:
-        return quantize(even, calibration, Waterfilled(known, FIRST_COST * 4**octaves, n_states))
-
-    n_weights = sum(w.size for w in matrices(model).values())
-    digest = hashlib.sha256(f"{cap_bytes} {n_states}".encode())
-    for w in (*matrices(even).values(), *(m.outputs for m in even_moments.values())):
-        digest.update(np.ascontiguousarray(w).tobytes())
-    found = fit(
-        lambda octaves: weigh(at(octaves)),
-        cap_bytes,
-        bytes_per_octave=n_weights / 8,
-        keep=keep,
-        key=digest.hexdigest(),
-        log=log,
-    )
-    return at(found.octaves)
+    """The weights of :meth:`Search.within`; ``moments`` are those of the merged model."""
+    search = Search(merge_scales(exportable(model)), calibration, moments, n_states)
+    return search.within(weigh, cap_bytes, keep=keep, log=log)
 
 
 def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:
-    """Rows of training ids, each behind BOS."""
-    ids = np.fromfile(tokens / "train.bin", dtype="<u2", count=rows * length).astype(np.int64)
-    y = torch.from_numpy(ids).view(rows, length)
+    """The first rows of a file of training ids, each behind BOS; fewer if there are no more.
+
+    Raises :class:`ConfigError` if there is not one.
+    """
+    ids = np.fromfile(tokens, dtype="<u2", count=rows * length).astype(np.int64)
+    rows = len(ids) // length
+    if not rows:
+        raise ConfigError(f"{tokens}: {len(ids)} tokens; a row of calibration text has {length}")
+    y = torch.from_numpy(ids[: rows * length]).view(rows, length)
     return torch.cat((torch.full((rows, 1), BOS_ID), y[:, :-1]), dim=1)
-
-
-def main() -> None:
-    from pgolf_codec.codec.tokenizer import Tokenizer
-    from pgolf_codec.quant.artifact import save_artifact
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--tokens", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a sentencepiece model")
-    parser.add_argument("--name", default="nano")
-    parser.add_argument("--bpb", type=float, help="as measured on held-out text, for the record")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    for kind, default in STEPS_PER_SIGMA.items():
-        parser.add_argument(f"--{kind}-steps", type=float, default=default)
-    a = parser.parse_args()
-    model = load_checkpoint(a.checkpoint, 1024)
-    steps = {kind: getattr(a, f"{kind}_steps") for kind in STEPS_PER_SIGMA}
-    weights = quantize(model, calibration_rows(a.tokens, 16, 1024), steps)
-    tokenizer = Tokenizer.from_sentencepiece(a.tokenizer.read_bytes())
-    save_artifact(a.output, weights, tokenizer, name=a.name, bpb=a.bpb)
-    print(f"{a.output}: {a.output.stat().st_size} bytes, {weights.n_params} weights")
-
-
-if __name__ == "__main__":
-    main()

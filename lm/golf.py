@@ -28,6 +28,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from pgolf_codec.errors import ConfigError, PgolfError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import BOS_ID, ModelConfig, TrainConfig, load_recipe
 from pgolf_codec.lm.dataset import Dataset, open_dataset
+from pgolf_codec.lm.export_config import ExportConfig, load_export_config
 from pgolf_codec.lm.tokenizers import shard_bytes
 
 MAX_SUBMISSION_BYTES = 16_000_000
@@ -180,15 +182,34 @@ def report(golf: GolfRun, config: TrainConfig, tokens: Path) -> None:
 
 
 def pack(golf: GolfRun, config: TrainConfig, tokens: Path, artifact: Path) -> None:
-    """Write the artifact of the checkpoint."""
-    from pgolf_codec.lm.export import STEPS_PER_SIGMA, calibration_rows, load_checkpoint, quantize
-    from pgolf_codec.quant.artifact import save_artifact
+    """Write the artifact of the checkpoint, by the recipe's ``[export]``."""
+    from pgolf_codec.lm.artifact import pack as pack_model
+    from pgolf_codec.lm.export import load_checkpoint
 
-    model = load_checkpoint(golf.out / "run" / "checkpoint.pt", config.seq_len)
-    n_rows = min(16, (tokens / "train.bin").stat().st_size // 2 // config.seq_len)
-    weights = quantize(model, calibration_rows(tokens, n_rows, config.seq_len), STEPS_PER_SIGMA)
-    tokenizer = Tokenizer.from_sentencepiece((tokens / "tokenizer.model").read_bytes())
-    save_artifact(artifact, weights, tokenizer, name=golf.out.name)
+    blob = pack_model(
+        load_checkpoint(golf.out / "run" / "checkpoint.pt", config.seq_len),
+        tokens / "train.bin",
+        Tokenizer.from_sentencepiece((tokens / "tokenizer.model").read_bytes()),
+        export_settings(golf.out / "recipe.toml"),
+        name=golf.out.name,
+        seq_len=config.seq_len,
+        more_bytes=len(golf.code),
+        keep=golf.out / "export.search",
+    )
+    with replacing(artifact, overwrite=True) as file:
+        file.write(blob)
+
+
+def export_settings(recipe: Path) -> ExportConfig:
+    """The recipe's; without numba, by which a trellis takes minutes, it becomes GPTQ."""
+    config = load_export_config(recipe)
+    try:
+        metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        if config.quantizer == "trellis":
+            print("numba is not installed: GPTQ in place of the trellis", flush=True)
+            return dataclasses.replace(config, quantizer="clipped", max_bytes=0)
+    return config
 
 
 def artifact_bits(artifact: Path, tokens: Path, seq_len: int, device: Any) -> float:

@@ -6,8 +6,6 @@ What they exchange is coded frames and names, so the backend is gloo, on GPUs to
 from __future__ import annotations
 
 import atexit
-import contextlib
-from collections.abc import Iterator
 from typing import TypeVar
 
 import torch.distributed as dist
@@ -32,9 +30,3 @@ class TorchRanks:
         found: list[T | None] = [None] * self.size
         dist.all_gather_object(found, mine)
         return found  # type: ignore[return-value]
-
-
-@contextlib.contextmanager
-def joined() -> Iterator[TorchRanks]:
-    """The ranks for a ``with`` block; they stay joined behind it."""
-    yield TorchRanks()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_SECONDS = 5.0
+"""After which another signal is not the same one again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -15,11 +18,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Notes the first signal in a ``with`` block; the second one does what it always did."""
+    """Notes the first signal in a ``with`` block; one that comes much later ends the process.
+
+    ``torchrun`` passes on a signal that a terminal has sent to all, so the same one comes twice.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
         """The number of the signal that came; 0: none."""
+        self._noted_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -33,12 +40,12 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
-
-    def _restore(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.signal:
+            self.signal, self._noted_at = number, now
+        elif now - self._noted_at > PATIENCE_SECONDS:
+            raise KeyboardInterrupt

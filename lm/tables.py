@@ -33,6 +33,12 @@ def exp2_table() -> NDArray[np.int32]:
     return _frozen(np.exp2(30 - i / (1 << EXP2_BITS)), EXP2_CRC)
 
 
+def log2_table() -> NDArray[np.int32]:
+    """(1024,) int32: round(2**10 * log2(1 + i / 1024))."""
+    i = np.arange(1 << EXP2_BITS)
+    return _frozen(np.log2(1 + i / (1 << EXP2_BITS)) * (1 << EXP2_BITS), LOG2_CRC)
+
+
 def cosine_table() -> NDArray[np.int32]:
     """(65536,) int32: round(2**14 * cos(2 pi i / 65536)); sine is a quarter turn behind."""
     quarter = PHASES // 4
@@ -42,5 +48,6 @@ def cosine_table() -> NDArray[np.int32]:
     return _frozen(np.concatenate((half, half[PHASES // 2 - 1 : 0 : -1])), COSINE_CRC)
 
 
+LOG2_CRC = 0x646A04F5
 EXP2_CRC = 0xD3F76E47
 COSINE_CRC = 0x1886CEDF

@@ -16,13 +16,14 @@ import math
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError, PgolfError
+from pgolf_codec.errors import ConfigError, DivergedError, PgolfError
 from pgolf_codec.lm import checkpoints, fake_quantization, flops, run_log, schedules
 from pgolf_codec.lm.averages import make_average
 from pgolf_codec.lm.checkpoints import Done
@@ -47,7 +48,7 @@ def train(
     """Train until the budget is spent, from ``out``'s checkpoint if there is one.
 
     Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, or the checkpoint is of
-    other settings, :class:`FloatingPointError` if the loss is not finite, and
+    other settings, :class:`DivergedError` if the loss is not finite, and
     :class:`Stopped` behind a signal, when a checkpoint is written.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,8 @@ class Training:
         self.optimizers = make_optimizers(self.model, config)
         self.average = make_average(self.model, config)
         self.rows = Rows(tokens.train, config.seq_len, config.seed)
+        self.clock: Callable[[], float] = time.perf_counter
+        """Seconds; what the schedules run over."""
         self.done = Done()
         self.must_stop = 0
         """The signal that ends the run, on all ranks after the same step."""
@@ -148,7 +151,7 @@ class Training:
 
     def advance(self, request: StopRequest) -> None:
         """One step, and what is due after it."""
-        started = time.perf_counter()
+        started = self.clock()
         config, done = self.config, self.done
         progress = schedules.progress(done.seconds, done.step, config)
         factor = schedules.learning_rate_factor(progress, done.step, config)
@@ -160,7 +163,7 @@ class Training:
         # The clock is the first rank's: one for all, or the ranks' schedules drift apart.
         mean_loss, signal = self.group.sums(loss / self.group.world, request.signal)
         if not math.isfinite(mean_loss):
-            raise FloatingPointError(f"loss is {mean_loss} at step {done.step}")
+            raise DivergedError(f"loss is {mean_loss} at step {done.step}")
         self.last_loss = mean_loss
         self._losses.append(mean_loss)
         if config.grad_clip:
@@ -171,7 +174,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, done.step, factor)
-        self._tick(time.perf_counter() - started)
+        self._tick(self.clock() - started)
         self.must_stop = int(signal)
         self._tell()
         if done.seconds - self._saved_at > config.checkpoint_seconds:
@@ -353,7 +356,7 @@ def main() -> int:
         train(model_config, config, options.tokens, options.out, options.compile)
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
-    except (PgolfError, OSError, FloatingPointError) as error:
+    except (PgolfError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -22,6 +22,7 @@
     ├── DataError                       no data set to train on
     │   ├── DownloadError               the hub can't be reached, or has not what it should have
     │   └── OverlapError                validation documents occur in the training text
+    ├── DivergedError (FloatingPointError)  a loss that is not finite ended a training run
     ├── SubmissionError (ValueError)    runs from which no submission can be made
     ├── DeviceError                     no such device, or torch can't use it
     ├── OutputLimitError                more output than the caller allowed
@@ -116,6 +117,10 @@ class DownloadError(DataError):
 
 class OverlapError(DataError):
     """Documents of the validation split occur in the training text; says how many."""
+
+
+class DivergedError(PgolfError, FloatingPointError):
+    """The loss of a training run is not finite; says at which step."""
 
 
 class SubmissionError(PgolfError, ValueError):

@@ -15,7 +15,7 @@ from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature, Floats, Rounder, gptq, nearest
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.rounding import Quantized, round_columns, round_rows
-from pgolf_codec.quant.scalar import clipped_steps, searched_steps
+from pgolf_codec.quant.scalar import clipped_steps, range_steps, searched_steps
 from pgolf_codec.quant.trellis_search import search
 from pgolf_codec.quant.waterfilling import (
     LEAST_ROW,
@@ -59,6 +59,26 @@ class Nearest:
             return Quantized(values.astype(np.int32), None, columns)
         values, rows = round_rows(weights, steps)
         return Quantized(values.astype(np.int32), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Round to nearest, the largest weight of a row or column at the end of the range.
+
+    The challenge's baseline, with 8 bits.
+    """
+
+    bits: Mapping[str, int]
+    """By name, ``matrix`` for all others."""
+
+    def __call__(self, name: str, weights: Floats, scales: Scales) -> Quantized:
+        top = (1 << (self.bits.get(name, self.bits["matrix"]) - 1)) - 1
+        w = weights.T if scales == "columns" else weights
+        steps = range_steps(w, top)
+        q = np.clip(np.rint(w / steps.astype(np.float64)[:, None]), -top, top).astype(np.int32)
+        if scales == "columns":
+            return Quantized(np.ascontiguousarray(q.T), None, steps)
+        return Quantized(q, steps)
 
 
 @dataclass(frozen=True, slots=True)

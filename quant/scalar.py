@@ -11,6 +11,11 @@ CLIPS = 24
 """Cuts that the search tries, evenly from the largest weight down to a third of it."""
 
 
+def range_steps(weights: NDArray[np.float64], top: int) -> NDArray[np.float16]:
+    """float16 (rows,): the largest weight of a row over the integer ``top``."""
+    return _float16(np.abs(weights).max(axis=1) / top)
+
+
 def clipped_steps(
     weights: NDArray[np.float64], top: int, clip_sigmas: float
 ) -> NDArray[np.float16]:

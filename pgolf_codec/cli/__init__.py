@@ -120,14 +120,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _no_verb(arguments: list[str]) -> int:
-    width = max(map(len, VERBS))
     parser = argparse.ArgumentParser(
         prog="pgolf-codec",
         usage="pgolf-codec VERB [OPTION ...] [FILE ...]",
         description="Lossless text compression with small language models.",
-        epilog="verbs:\n"
-        + "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
-        + "\n\n`pgolf-codec VERB --help` tells the options of a verb.",
+        epilog=f"{_listed()}\n\n`pgolf-codec VERB --help` tells the options of a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -142,27 +139,49 @@ def _no_verb(arguments: list[str]) -> int:
     return parser.error(f"{arguments[0]!r} is not a verb; {hint}")
 
 
-VERBS = {
-    "compress": Verb(f"write FILE{SUFFIX} for each FILE", "coding"),
-    "decompress": Verb(f"write FILE for each FILE{SUFFIX}", "coding"),
-    "test": Verb("decode and check archives, write nothing", "coding"),
-    "list": Verb("tell what archives hold; needs no model", "reports"),
-    "verify": Verb("compress, decompress in another process, compare, give a receipt", "referee"),
-    "audit": Verb("find the rule that a scoring function breaks, if any", "referee"),
-    "report": Verb("draw where the bits of a text, or of a receipt, went: one HTML page", "report"),
-    "models": Verb("list the models that came with the package", "reports"),
-    "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
-    "unpack": Verb("write a .pgw as .safetensors again", "weights"),
-    "coders": Verb("list the entropy coders, those of other packages too", "weights"),
-    "bench-coders": Verb("compare the entropy coders on given weights", "weights"),
-    "compress-all": Verb("compress folders in one batch; under torchrun by all ranks", "batch"),
-    "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
-    "demo": Verb("compare with other compressors on a text that Python has", "demo"),
-    "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
-    "submit": Verb("make the folder of a submission, or its train_gpt.py", "training"),
-    "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
+def _listed() -> str:
+    """All verbs with their summaries, by group."""
+    width = max(map(len, VERBS))
+    groups = [
+        "\n".join([f"{title}:", *(f"  {n:<{width}}  {v.summary}" for n, v in verbs.items())])
+        for title, verbs in GROUPS.items()
+    ]
+    return "\n\n".join(groups)
+
+
+GROUPS = {
+    "text": {
+        "compress": Verb(f"write FILE{SUFFIX} for each FILE", "coding"),
+        "decompress": Verb(f"write FILE for each FILE{SUFFIX}", "coding"),
+        "test": Verb("decode and check archives, write nothing", "coding"),
+        "list": Verb("tell what archives hold; needs no model", "reports"),
+        "models": Verb("list the models that came with the package", "reports"),
+        "compress-all": Verb("compress folders in one batch; under torchrun by all ranks", "batch"),
+        "demo": Verb("compare with other compressors on a text that Python has", "demo"),
+    },
+    "the referee": {
+        "verify": Verb(
+            "compress, decompress in another process, compare, give a receipt", "referee"
+        ),
+        "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
+        "audit": Verb("find the rule that a scoring function breaks, if any", "referee"),
+        "report": Verb("draw where the bits of a text went: one HTML page", "picture"),
+        "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
+    },
+    "weights": {
+        "pack": Verb("quantize and code the weights of any model: write a .pgw", "weights"),
+        "unpack": Verb("write a .pgw as .safetensors again", "weights"),
+        "coders": Verb("list the entropy coders, those of other packages too", "weights"),
+        "bench-coders": Verb("compare the entropy coders on given weights", "weights"),
+    },
+    "training": {
+        "data": Verb("token shards: the challenge's, or of your own documents", "training", True),
+        "train": Verb("train a model on token shards, on all GPUs or CPUs there are", "training"),
+        "submit": Verb("make the folder of a submission, or its train_gpt.py", "training"),
+    },
 }
-"""In the order that the help has."""
+"""What they are about, in the order that the help has."""
+VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}
 _ALIASES = {
     alias: verb
     for verb, aliases in {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_codec.cli import FAILED, OK, SUFFIX, complain
 from pgolf_codec.cli.options import add_device, add_model, add_talk, add_threads, positive
+from pgolf_codec.cli.ranks import all_ranks
 from pgolf_codec.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run_compress_all(options: argparse.Namespace) -> int:
     from pgolf_codec.codec.sharding import together
     from pgolf_codec.eval.bpb import Sizes
 
-    ranks = _ranks()
+    ranks = all_ranks()
     model = pgolf_codec.load_model(options.model)
     coder = _coder(options, ranks)
     jobs = together(ranks, lambda: _jobs(options) if ranks.rank == 0 else [])[0]
@@ -78,7 +79,7 @@ def run_verify_all(options: argparse.Namespace) -> int:
     from pgolf_codec.eval.batch import verify_files
     from pgolf_codec.models import load_model
 
-    ranks = _ranks()
+    ranks = all_ranks()
     receipts = verify_files(
         together(ranks, lambda: [path for path, _ in _files(options)])[0],
         model=load_model(options.model),
@@ -93,17 +94,6 @@ def run_verify_all(options: argparse.Namespace) -> int:
         if not receipt.verified:
             complain(f"{receipt.file}: does not hold: {receipt.why}")
     return OK if all(receipt.verified for receipt in receipts) else FAILED
-
-
-def _ranks() -> Ranks:
-    """The processes of ``torchrun``; without it this one."""
-    from pgolf_codec.codec.sharding import OneRank
-
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return OneRank()
-    from pgolf_codec.lm.ranks import TorchRanks
-
-    return TorchRanks()
 
 
 def _coder(options: argparse.Namespace, ranks: Ranks) -> FrameCoder:

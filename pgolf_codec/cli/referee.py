@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError, complain
 from pgolf_codec.cli.options import add_model, add_talk, add_threads, positive
+from pgolf_codec.cli.ranks import all_ranks, is_first
 from pgolf_codec.errors import VerificationError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
-    from pgolf_codec.codec.sharding import Ranks
     from pgolf_codec.eval.foreign import Text
     from pgolf_codec.eval.host import Limits
     from pgolf_codec.eval.receipt import Receipt
@@ -42,9 +39,9 @@ def run_verify(options: argparse.Namespace) -> int:
         receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
     except VerificationError as error:
         receipt = error.receipt
-        if _is_first():
+        if is_first():
             complain(f"{name}: {error}")
-    if not _is_first():
+    if not is_first():
         return OK if receipt.verified else FAILED
     if options.json is not None:
         _write(options.json, receipt.to_json())
@@ -140,34 +137,15 @@ def _verify_predictor(options: argparse.Namespace) -> Receipt:
     if options.model is not None or options.threads is not None:
         raise UsageError("--model and --threads don't go with --predictor")
     text = _text(options)
-    with _ranks() as ranks, _progress(options, len(text.data)) as progress:
+    with _progress(options, len(text.data)) as progress:
         return verify_predictor(
             options.predictor,
             text,
             claimed_bpb=options.claim,
             limits=_limits(options),
             progress=progress.update,
-            ranks=ranks,
+            ranks=all_ranks(),
         )
-
-
-@contextlib.contextmanager
-def _ranks() -> Iterator[Ranks]:
-    """The processes of ``torchrun``; without it this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        from pgolf_codec.codec.sharding import OneRank
-
-        yield OneRank()
-        return
-    from pgolf_codec.lm.ranks import joined
-
-    with joined() as ranks:
-        yield ranks
-
-
-def _is_first() -> bool:
-    """Whether this is the process that speaks for all."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _text(options: argparse.Namespace) -> Text:
@@ -195,7 +173,7 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 def _progress(options: argparse.Namespace, n_total: int) -> Progress:
     (name,) = options.files
-    return Progress(name, n_total, sys.stderr if _is_first() and not options.quiet else None)
+    return Progress(name, n_total, sys.stderr if is_first() and not options.quiet else None)
 
 
 def _write(path: str, text: str) -> None:

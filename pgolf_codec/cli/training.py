@@ -1,4 +1,4 @@
-"""data, submit and significance: what stands before and behind the training of a model."""
+"""data, train, submit and significance: from a corpus to a model that has a score."""
 
 from __future__ import annotations
 
@@ -95,6 +95,38 @@ def data_options(parser: argparse.ArgumentParser) -> None:
 def run_data(options: argparse.Namespace) -> int:
     run = {"fineweb": _data_fineweb, "build": _data_build, "check": _data_check}[options.what]
     return run(options)
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    from pgolf_codec.lm.train_options import add_train_options
+
+    add_train_options(parser)
+    parser.add_argument(
+        "--ranks",
+        type=positive,
+        metavar="N",
+        help="processes that share each batch: by default one for each GPU, or else for each "
+        "CPU that batch_rows can be dealt out to",
+    )
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """In this process, or, where there is work for several ranks, by ``torchrun``."""
+    from pgolf_codec.lm.launch import default_ranks, train_in_ranks
+    from pgolf_codec.lm.train_options import train_settings
+
+    model_config, config = train_settings(options)
+    ranks = options.ranks or default_ranks(config.batch_rows)
+    if ranks > 1:
+        return train_in_ranks(options, ranks)
+    from pgolf_codec.lm.stopping import Stopped
+    from pgolf_codec.lm.train import train
+
+    try:
+        train(model_config, config, options.tokens, options.out, options.compile)
+    except Stopped as stopped:
+        return 128 + int(stopped.args[0])
+    return OK
 
 
 def submit_options(parser: argparse.ArgumentParser) -> None:

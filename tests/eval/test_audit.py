@@ -33,12 +33,16 @@ CHEATS = {
     "Negative": ({"C2"}, "negative", 20),
     "Impossible": ({"C2"}, "zero", 5),
     "Impatient": ({"C3"}, "learns before it scores", 0),
+    "BestOfSettings": ({"C1", "C4"}, "the best of its runs", 1),
+    "BestOfFewSettings": ({"C4"}, "the best of its runs", 1),
+    "KeepsTheBetter": ({"C1", "C3", "C4"}, "the better of its answers", 0),
 }
 """Rules that are broken, how, and the first position."""
 
 HONEST = [
     "BackOff", "StartsAnew", "BackOffScorer", "GoldOnly", "ExactBytes", "Mixture", "ScoreFirst",
     "ScoreFirstInOne", "EachByItself", "PackedDocuments", "PackedGoldOnly", "Folded",
+    "InWindows", "WarmsUp", "AsksItself",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ TORCH_MAY_BE_IN = {
     "lm/blocks.py",
     "lm/calibration.py",
     "lm/checkpoints.py",
+    "lm/counting.py",
     "lm/dequantize.py",
     "lm/export.py",
     "lm/fake_quantization.py",

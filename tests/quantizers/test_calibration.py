@@ -13,7 +13,7 @@ from pgolf_codec.errors import CorruptError
 from pgolf_codec.lm.calibration import calibrate
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.dequantize import float_model
-from pgolf_codec.lm.export import balance, matrices, merge_scales, quantize, quantize_within
+from pgolf_codec.lm.export import Search, balance, matrices, merge_scales, quantize
 from pgolf_codec.lm.model import Transformer
 from pgolf_codec.lm.weights import IntegerWeights
 from pgolf_codec.quant.coders.trellis import encode
@@ -157,9 +157,8 @@ def test_a_model_lands_under_its_cap(
         return asked[-1]
 
     def found(log: Callable[[str], None]) -> IntegerWeights:
-        return quantize_within(
-            model, rows, moments, weigh, 8800, n_states=8, keep=tmp_path / "tries", log=log
-        )
+        search = Search(merge_scales(model), rows, moments, 8)
+        return search.within(weigh, 8800, keep=tmp_path / "tries", log=log)
 
     lines: list[str] = []
     weights = found(lines.append)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+
+def _walk(n_words: int) -> bytes:
+    """Words whose letters each follow from the one before: the stand-in model sees that, zstd
+    does not; and now and then what is markup, or no ASCII."""
+    chance, letters = random.Random(1), "mouseply"
+    words, at = [], 0
+    for n in range(n_words):
+        word = ""
+        for _ in range(12):
+            at = (at + chance.choice((1, 2, 5))) % len(letters)
+            word += letters[at]
+        rare = n % 25 == 24
+        words.append(word + (" — <b>&\n" if rare else " "))
+    return "".join(words).encode()
+
+
+@pytest.fixture(scope="session")
+def prose() -> bytes:
+    """Some 4 kB that the stand-in model codes."""
+    return _walk(300)
 
 
 def _load() -> ModuleType:

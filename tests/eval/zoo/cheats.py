@@ -247,3 +247,51 @@ class Impatient(Broken):
     def next_distribution(self):
         self.counts.single[101] += 1
         return self.counts.row(self.last)
+
+
+class BestOfSettings(Words):
+    """Scores the text once a setting, and reports the best run."""
+
+    settings = (0.25, 0.5, 1.0, 1.5, 2.0)
+    power = None
+
+    def start(self): ...
+
+    def score(self, ids):
+        if self.power is not None:
+            rows = rows_of(ids, Counts()) ** self.power
+            return rows / rows.sum(axis=1, keepdims=True)
+        runs = []
+        for power in self.settings:
+            self.power = power
+            runs.append(self.score(ids))
+        self.power = None
+        return max(runs, key=lambda rows: np.log(rows[np.arange(len(ids)), ids]).sum())
+
+
+class BestOfFewSettings(BestOfSettings):
+    """The same with one good setting: no other text would change the choice, so only the
+    calls show it."""
+
+    settings = (-2.0, 1.0)
+
+
+class KeepsTheBetter(Words):
+    """Scores each block before and after it has learned it; of each symbol the better counts."""
+
+    block = 32
+
+    def start(self):
+        self.counts, self.last, self.within = Counts(), BOS, False
+
+    def score(self, ids):
+        lasts = [self.last, *ids[:-1].tolist()]
+        if self.within:
+            return np.array([self.counts.row(last) for last in lasts])
+        self.within = True
+        first, last = self.score(ids), self.last
+        after = self.counts.add_all(ids, last)
+        second = self.score(ids)
+        self.within, self.last = False, after
+        better = second[np.arange(len(ids)), ids] > first[np.arange(len(ids)), ids]
+        return np.where(better[:, None], second, first)

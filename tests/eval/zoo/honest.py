@@ -174,3 +174,45 @@ class PackedGoldOnly(PackedDocuments):
 
     def score(self, ids):
         return super().score(ids)[np.arange(len(ids)), ids]
+
+
+class InWindows(Words):
+    """Long texts by calls of itself, in windows of which the second half counts."""
+
+    length = 32
+
+    def start(self): ...
+
+    def score(self, ids):
+        if len(ids) <= self.length:
+            return rows_of(ids, Counts())
+        rows, half = [self.score(ids[: self.length])], self.length // 2
+        for at in range(half, len(ids) - half, half):
+            rows.append(self.score(ids[at : at + self.length])[half:])
+        return np.concatenate(rows)
+
+
+class WarmsUp(BackOffScorer):
+    """Runs once for nothing, as one does before a clock is started; the answers are the same."""
+
+    within = False
+
+    def score(self, ids):
+        if not self.within:
+            self.within = True
+            self.score(ids)
+            rows = self.score(ids)
+            self.within = False
+            return rows
+        return super().score(ids)
+
+
+class AsksItself(BackOff):
+    """Starts when it is made, and asks itself before it observes."""
+
+    def __init__(self):
+        self.start()
+
+    def observe(self, symbol):
+        self.next_distribution()
+        super().observe(symbol)

@@ -1,0 +1,198 @@
+"""Our recipe against the challenge's baseline, and each switch of it: small runs on one core.
+
+    taskset -c 1 python benchmarks/recipes.py --tokens TOKENS --work DIR
+
+``TOKENS`` is the tokens folder of a build of ``lm/configs/nano.toml``.  Every run gets the same
+number of seconds of its process's CPU time, which other processes on the machine can't take
+from it; what is compiled and measured is not counted.  A run that is in the JSON is not done
+again, one that was stopped goes on from its checkpoint: the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pgolf_codec.files import replacing
+from pgolf_codec.lm.config import ModelConfig, TrainConfig, load_recipe, recipe_path
+
+RESULTS = Path(__file__).with_name("results") / "recipes.json"
+PICTURE = Path(__file__).with_name("results") / "recipes.svg"
+SEEDS = (1, 2, 3)
+VAL_ROWS = 96
+
+BASELINE_MODEL: dict[str, Any] = {
+    "n_layers": 9,
+    "d_hidden": 512,
+    "windows": (1024,) * 9,
+    "rope_dims": 64,
+    "rope_base": 10_000.0,
+    "bigram_buckets": 0,
+    "bigram_dim": 0,
+    "activation": "relu2",
+    "smear": "none",
+    "unet": True,
+}
+"""Its parts and its nine layers at nano's width: 5.2M parameters, ours has 5.0M."""
+BASELINE_TRAIN: dict[str, Any] = {
+    "batch_rows": 8,
+    "warmdown": 0.087,
+    "warmup_steps": 1,
+    "embedding_std": 0.005,
+    "matrix_lr": 0.04,
+    "embed_lr": 0.05,
+    "scalar_lr": 0.04,
+    "momentum_start": 0.85,
+    "momentum_warmup_steps": 5,
+    "weight_decay": 0.0,
+    "adam_eps": 1e-8,
+    "newton_schulz": "quintic",
+    "row_beta": 0.0,
+}
+"""Its rates; a 64th of its batch; its warmdown and momentum warmup as parts of the run."""
+
+ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "batch of 8 rows": ({}, {"batch_rows": 8}),
+    "warmdown 0.087": ({}, {"warmdown": 0.087}),
+    "no row moments": ({}, {"row_beta": 0.0}),
+    "quintic iteration": ({}, {"newton_schulz": "quintic"}),
+    "baseline's rates": ({}, {"matrix_lr": 0.04, "embed_lr": 0.05, "scalar_lr": 0.04}),
+    "no weight decay": ({}, {"weight_decay": 0.0}),
+    "no pair table": ({"bigram_buckets": 0, "bigram_dim": 0}, {}),
+    "full windows": ({"windows": (1024,) * 4}, {}),
+    "no smear": ({"smear": "none"}, {}),
+    "relu squared": ({"activation": "relu2"}, {}),
+    "rotary on all dimensions": ({"rope_dims": 64, "rope_base": 10_000.0}, {}),
+}
+"""Ours with one part of the baseline each: changes of the model, of training."""
+
+
+def recipe(kind: str) -> tuple[ModelConfig, TrainConfig]:
+    """Of ``ours``, ``baseline`` or a name of :data:`ABLATIONS`."""
+    model, train = load_recipe(recipe_path("nano"))
+    changes = ABLATIONS.get(kind, ({}, {}))
+    if kind == "baseline":
+        changes = BASELINE_MODEL, BASELINE_TRAIN
+    return dataclasses.replace(model, **changes[0]), dataclasses.replace(train, **changes[1])
+
+
+def plan(done: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    """All runs, in their order; ours at the baseline's tokens only where these are known."""
+    runs: list[dict[str, Any]] = []
+    for seed in SEEDS:
+        for kind in ("ours", "baseline"):
+            runs.append({"kind": kind, "seed": seed, "cpu_seconds": seconds})
+        baseline = done.get(f"baseline, seed {seed}")
+        if baseline:
+            n_tokens = baseline["n_tokens"]
+            runs.append({"kind": "ours", "seed": seed, "n_tokens": n_tokens})
+    for kind in ABLATIONS:
+        runs.append({"kind": kind, "seed": SEEDS[0], "cpu_seconds": seconds})
+    return runs
+
+
+def name_of(run: dict[str, Any]) -> str:
+    equal = ", baseline's tokens" if "n_tokens" in run else ""
+    return f"{run['kind']}, seed {run['seed']}{equal}"
+
+
+def train_one(run: dict[str, Any], tokens: Path, out: Path) -> dict[str, Any]:
+    """One run in this process; resumed from ``out`` if it was begun."""
+    import torch
+
+    from pgolf_codec.lm.group import Group
+    from pgolf_codec.lm.rows import open_tokens
+    from pgolf_codec.lm.run_log import read_metrics
+    from pgolf_codec.lm.stopping import StopRequest
+    from pgolf_codec.lm.train import Training
+
+    torch.set_num_threads(1)
+    model, config = recipe(run["kind"])
+    config = dataclasses.replace(
+        config,
+        seed=run["seed"],
+        minutes=run.get("cpu_seconds", 1e6) / 60,
+        iterations=run.get("n_tokens", 0) // (config.batch_rows * config.seq_len),
+        eval_seconds=1e9,
+        checkpoint_seconds=60,
+    )
+    data = open_tokens(tokens, config.seq_len)
+    n_val = VAL_ROWS * config.seq_len
+    n_bytes = round(data.val_bytes * n_val / len(data.val))
+    data = dataclasses.replace(data, val=data.val[:n_val], val_bytes=n_bytes)
+    out.mkdir(parents=True, exist_ok=True)
+    training = Training(model, config, data, out, Group(torch.device("cpu"), 0, 1))
+    training.clock = time.process_time
+    training.resume()
+    training.start(compile=True)
+    with StopRequest() as request:
+        while not (training.is_over or training.must_stop):
+            training.advance(request)
+        training.finish()
+    if training.must_stop:
+        sys.exit(128 + training.must_stop)
+    rows = read_metrics(out)
+    curve = [(r["seconds"], r["train_loss"]) for r in rows if "train_loss" in r and r["step"] > 3]
+    return {
+        **run,
+        "val_bpb": round(rows[-1]["val_bpb"], 5),
+        "cpu_seconds": round(training.done.seconds, 1),
+        "n_steps": training.done.step,
+        "n_tokens": training.done.step * config.batch_rows * config.seq_len,
+        "n_params": rows[0]["params"],
+        "curve": curve,
+    }
+
+
+def draw(runs: dict[str, Any]) -> str:
+    from pgolf_codec.lm.line_chart import Series, line_chart
+
+    series = []
+    for kind in ("ours", "baseline"):
+        for seed in SEEDS:
+            if found := runs.get(f"{kind}, seed {seed}"):
+                series.append(Series(f"{kind}, seed {seed}", found["curve"]))
+    return line_chart(series, x_name="seconds of one core", y_name="training loss, nats a token")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=240.0, help="of CPU time, a run")
+    parser.add_argument("--one", help="a run as JSON; for the program's own use")
+    a = parser.parse_args()
+    if a.one:
+        run = json.loads(a.one)
+        result = train_one(run, a.tokens, a.work / name_of(run).replace(" ", "_"))
+        (a.work / "result.json").write_text(json.dumps(result))
+        return
+    a.work.mkdir(parents=True, exist_ok=True)
+    while True:
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}}
+        todo = [r for r in plan(results["runs"], a.seconds) if name_of(r) not in results["runs"]]
+        if not todo:
+            break
+        print(name_of(todo[0]), flush=True)
+        command = [sys.executable, __file__, "--tokens", str(a.tokens), "--work", str(a.work)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, "--one", json.dumps(todo[0])], check=True, env=environment)
+        results["runs"][name_of(todo[0])] = json.loads((a.work / "result.json").read_text())
+        results["machine"] = f"one core, {platform.machine()}"
+        results["val_rows"] = VAL_ROWS
+        with replacing(RESULTS, overwrite=True) as file:
+            file.write((json.dumps(results) + "\n").encode())
+        with replacing(PICTURE, overwrite=True) as file:
+            file.write(draw(results["runs"]).encode())
+
+
+if __name__ == "__main__":
+    main()
