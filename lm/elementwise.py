@@ -44,7 +44,7 @@ def isqrt(v: int) -> int:
 @jit
 def root_mean_square(total: int, n: int) -> int:
     """Of n numbers whose squares add up to ``total``, in units of 2**-4 of theirs."""
-    return max(1, isqrt((total << 8) // n))
+    return int(max(1, isqrt((total << 8) // n)))
 
 
 @jit
@@ -62,10 +62,10 @@ def normalize(x: I32, total: int, out: I16) -> None:
 @jit
 def byte_scale(largest: int) -> int:
     """R of numbers of which none is larger."""
-    return (127 << BYTE_SHIFT) // max(1, largest)
+    return int((127 << BYTE_SHIFT) // max(1, largest))
 
 
 @jit
 def byte_factor(largest: int, rms: int) -> int:
     """A of these bytes."""
-    return (largest << FACTOR_FRAC) // (127 * rms)
+    return int((largest << FACTOR_FRAC) // (127 * rms))
