@@ -43,7 +43,7 @@ class Page:
 
 
 def report(
-    text: str | os.PathLike[str] | bytes,
+    text: str | os.PathLike[str] | bytes | bytearray | memoryview,
     *,
     model: ArtifactModel | str | os.PathLike[str] | None = None,
     prime: Sequence[str | os.PathLike[str]] = (),
@@ -144,7 +144,7 @@ def _drawn(
     return Page(draw(Contents(name, receipt, data, traced, classical, control)), receipt)
 
 
-def _read(text: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+def _read(text: str | os.PathLike[str] | bytes | bytearray | memoryview) -> tuple[str, bytes]:
     """Name and bytes; raises :class:`RefusedError` for a directory."""
     if isinstance(text, bytes | bytearray | memoryview):
         return "a text", bytes(text)

@@ -35,6 +35,7 @@ from pgolf_codec.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
     from typing_extensions import Buffer
@@ -43,7 +44,11 @@ if TYPE_CHECKING:
     from pgolf_codec.codec.model import Model, ModelResolver
     from pgolf_codec.codec.source import Readable
     from pgolf_codec.codec.stream import ArchiveReader, ArchiveWriter, Writable
-    from pgolf_codec.eval.receipt import Receipt
+    from pgolf_codec.eval.foreign import Text
+    from pgolf_codec.eval.host import Limits
+    from pgolf_codec.eval.receipt import PredictorReceipt, Receipt
+    from pgolf_codec.eval.report import Page
+    from pgolf_codec.eval.verdict import Report
     from pgolf_codec.eval.verify import ArtifactModel
 
 __version__ = "0.1.0"
@@ -65,11 +70,14 @@ __all__ = [
     "VerificationError",
     "WrongModelError",
     "__version__",
+    "audit",
     "compress",
     "decompress",
     "load_model",
     "open",
+    "report",
     "verify",
+    "verify_predictor",
 ]
 
 
@@ -218,9 +226,132 @@ def verify(
     return verify(text, model=model, threads=threads)
 
 
+def verify_predictor(
+    predictor: str,
+    text: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    by_documents: bool = False,
+    claimed_bpb: float | None = None,
+    limits: Limits | None = None,
+) -> PredictorReceipt:
+    """Settle anyone's scoring function: code, decode in a process without the text, compare.
+
+    ``predictor`` is ``package.module:factory`` or ``FILE.py:factory`` (docs/REFEREE.md);
+    ``by_documents`` says that ``text`` is the path of a ``.jsonl`` or ``.jsonl.zst`` corpus,
+    ``claimed_bpb`` is the score to compare with, by default what the predictor's own
+    probabilities say, and ``limits`` those of each process.
+
+    Raises :class:`VerificationError`, with the receipt as its ``receipt``, when a claim
+    does not hold, and :class:`PredictorError` when the predictor fails.
+
+    >>> import pgolf_codec
+    >>> receipt = pgolf_codec.verify_predictor("pgolf_codec.eval.ngrams:NGrams", b"spam " * 9)
+    >>> receipt.verified, receipt.n_symbols_coded
+    (True, 45)
+    """
+    from pgolf_codec.eval.foreign import verify_predictor
+
+    found = _text(text, by_documents)
+    return verify_predictor(predictor, found, claimed_bpb=claimed_bpb, limits=limits)
+
+
+def audit(
+    predictor: str,
+    text: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    by_documents: bool = False,
+    n_symbols: int = 512,
+    tolerance_bits: float = 0.01,
+    seed: int = 0,
+    manifest: str | os.PathLike[str] | None = None,
+    max_bytes: int | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """Find the rule that a scoring function breaks, and the first place where it shows.
+
+    ``n_symbols`` of the text's beginning are looked at; a probability may move by
+    ``tolerance_bits`` when something changes that it must not depend on; ``manifest`` is a
+    file with the SHA-256 of training documents, ``max_bytes`` what the decoder may need.
+    The rest is as for :func:`verify_predictor`, which alone settles a score.
+
+    Raises :class:`PredictorError` if the predictor fails on the text itself, and
+    :class:`FormatError` for a manifest without hashes.
+
+    >>> import pgolf_codec
+    >>> report = pgolf_codec.audit("pgolf_codec.eval.ngrams:NGrams", b"spam " * 9)
+    >>> report.broken, report.findings
+    ((), ())
+    """
+    from pathlib import Path
+
+    from pgolf_codec.eval.audit import audit, read_manifest
+
+    return audit(
+        predictor,
+        _text(text, by_documents),
+        n_symbols=n_symbols,
+        tolerance_bits=tolerance_bits,
+        seed=seed,
+        manifest=None if manifest is None else read_manifest(Path(manifest)),
+        max_bytes=max_bytes,
+        limits=limits,
+    )
+
+
+def report(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | Receipt,
+    *,
+    text: str | os.PathLike[str] | None = None,
+    model: ArtifactModel | str | os.PathLike[str] | None = None,
+    prime: Sequence[str | os.PathLike[str]] = (),
+    threads: int | None = None,
+) -> Page:
+    """One HTML page, which needs nothing else, that shows where the bits of a text went.
+
+    ``source`` is a text, coded and decoded for this as by :func:`verify`; or a receipt, which
+    is drawn alone or, with the path of its ``text``, in full.  ``prime`` names files of text
+    of the same kind: the page then compares with zstd that has a dictionary of them, as
+    large as the model.  The page is the ``html`` of the result; its ``receipt`` says whether
+    the text came back.
+
+    Raises :class:`RefusedError` for a text that is not the receipt's, or a priming file
+    with some of the text in it.
+
+    >>> import pgolf_codec
+    >>> page = pgolf_codec.report(b"To be, or not to be, that is the question.")
+    >>> page.html[:15], page.receipt.verified
+    ('<!DOCTYPE html>', True)
+    """
+    from pgolf_codec.eval.receipt import Receipt
+    from pgolf_codec.eval.report import report, report_receipt
+
+    if isinstance(source, Receipt):
+        return report_receipt(
+            source, "receipt", text=text, model=model, prime=prime, threads=threads
+        )
+    if text is not None:
+        raise TypeError("text goes with a receipt")
+    return report(source, model=model, prime=prime, threads=threads)
+
+
 def _model(model: Model | str | os.PathLike[str] | None) -> Model:
     """The model to write with."""
     return load_model(model) if model is None or isinstance(model, str | os.PathLike) else model
+
+
+def _text(
+    text: str | os.PathLike[str] | bytes | bytearray | memoryview, by_documents: bool
+) -> Text:
+    """What a predictor is to code."""
+    from pathlib import Path
+
+    from pgolf_codec.eval.foreign import Text
+
+    if isinstance(text, str | os.PathLike):
+        return Text.read(Path(text), by_documents=by_documents)
+    if by_documents:
+        raise TypeError("documents are read from a file")
+    return Text((bytes(text),))
 
 
 def _frame_coder(device: str | None) -> FrameCoder:
