@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from pgolf_codec.files import replacing
-from pgolf_codec.lm.config import ModelConfig, TrainConfig, load_recipe, recipe_path
+from pgolf_codec.lm.config import ModelConfig, TrainConfig
+from pgolf_codec.lm.presets import load_preset
 
 RESULTS = Path(__file__).with_name("results") / "recipes.json"
 PICTURE = Path(__file__).with_name("results") / "recipes.svg"
@@ -77,7 +78,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def recipe(kind: str) -> tuple[ModelConfig, TrainConfig]:
     """Of ``ours``, ``baseline`` or a name of :data:`ABLATIONS`."""
-    model, train = load_recipe(recipe_path("nano"))
+    model, train, _ = load_preset("nano")
     changes = ABLATIONS.get(kind, ({}, {}))
     if kind == "baseline":
         changes = BASELINE_MODEL, BASELINE_TRAIN

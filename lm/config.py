@@ -18,9 +18,6 @@ from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.fields import from_table, to_plain
 from pgolf_codec.lm.model_config import BOS_ID, ModelConfig
 
-CONFIGS = Path(__file__).parent / "configs"
-"""Of the presets."""
-
 NEWTON_SCHULZ = ("quintic", "polar")
 """Iterations of :mod:`pgolf_codec.lm.optim`."""
 
@@ -32,7 +29,6 @@ __all__ = [
     "TrainConfig",
     "load_data_config",
     "load_recipe",
-    "recipe_path",
     "with_settings",
 ]
 
@@ -218,21 +214,6 @@ def load_recipe(path: Path) -> tuple[ModelConfig, TrainConfig]:
         ModelConfig.from_dict(_table(path, "model")),
         TrainConfig.from_dict(_table(path, "train")),
     )
-
-
-def recipe_path(name: str) -> Path:
-    """The file of that name, or the preset: a file of ``lm/configs`` without its ``.toml``.
-
-    Raises :class:`ConfigError`, which tells the presets, if there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    presets = {file.stem: file for file in CONFIGS.glob("*.toml")}
-    if name not in presets:
-        known = ", ".join(sorted(presets))
-        raise ConfigError(f"{name} is neither a file nor a preset; these are {known}")
-    return presets[name]
 
 
 def with_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:

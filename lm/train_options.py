@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from pgolf_codec.errors import ConfigError
-from pgolf_codec.lm.config import ModelConfig, TrainConfig, load_recipe, recipe_path, with_settings
+from pgolf_codec.lm.config import ModelConfig, TrainConfig, with_settings
+from pgolf_codec.lm.presets import load_preset
 
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +42,8 @@ def train_settings(options: argparse.Namespace) -> tuple[ModelConfig, TrainConfi
     name = options.config or options.recipe
     if not name or (options.config and options.recipe):
         raise ConfigError("one recipe must be named: --config NAME")
-    model, train = load_recipe(recipe_path(name))
-    return model, with_settings(train, all_settings(options))
+    preset = load_preset(name)
+    return preset.model, with_settings(preset.train, all_settings(options))
 
 
 def all_settings(options: argparse.Namespace) -> list[str]:
