@@ -28,7 +28,7 @@ from pgolf_codec.eval import archive
 from pgolf_codec.eval.bpb import Sizes
 from pgolf_codec.eval.host import Host, Limits
 from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt
-from pgolf_codec.eval.verify import ARCHIVE, Decoded, Encoded, check
+from pgolf_codec.eval.verify import ARCHIVE, Decoded, Encoded, check, measured
 
 Progress = Callable[[int], None]
 """Called with the raw bytes that are done, about."""
@@ -243,32 +243,17 @@ def settle(
     residual_bytes = sum(one["residual_bytes"] for one in packed)
     n_symbols_coded = sum(one["n_symbols_coded"] for one in packed)
     slack_bits = sum(rounding_bits(one["n_symbols_coded"], about["n_symbols"]) for one in packed)
-    sizes = encoded.sizes
-    stream_bits = sizes.coded_bits - 8 * (order_bytes + residual_bytes)
+    stream_bits = encoded.sizes.coded_bits - 8 * (order_bytes + residual_bytes)
     claims = check(encoded, decoded, then) | {
         "claim_is_coded": stream_bits <= claim.bits + slack_bits,
         "claim_divides_by_the_file": claim.n_bytes <= encoded.n_bytes,
     }
     assert claims.keys() == PREDICTOR_CLAIMS.keys()
     return PredictorReceipt(
-        input_sha256=encoded.sha256,
-        input_bytes=encoded.n_bytes,
         model_name=spec,
         model_fingerprint=now,
         model_bytes=needed.n_bytes,
-        entropy_bits=sizes.entropy_bits,
-        coded_bits=sizes.coded_bits,
-        file_bytes=sizes.file_bytes,
-        bpb_entropy=sizes.bpb_entropy,
-        bpb_coded=sizes.bpb_coded,
-        bpb_file=sizes.bpb_file,
-        decoder_sha256=decoded.sha256,
-        decoder_error=decoded.error,
         versions=versions(),
-        encode_seconds=encoded.seconds,
-        decode_seconds=decoded.seconds,
-        verified=all(claims.values()),
-        claims=claims,
         claimed_bits=claim.bits,
         claimed_bytes=claim.n_bytes,
         claimed_bpb=claim.bpb,
@@ -277,6 +262,7 @@ def settle(
         order_bytes=order_bytes,
         residual_bytes=residual_bytes,
         isolation=about["isolation"],
+        **measured(encoded, decoded, claims),
     )
 
 

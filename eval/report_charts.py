@@ -130,7 +130,8 @@ def by_distance(trace: Trace) -> str:
     if not distance.size or distance.max() < 2048:
         return ""
     lengths = np.diff(trace.edges)[trace.is_symbol].astype(float)
-    bounds = [64 << i for i in range(20) if 64 << i <= int(distance.max())]
+    rounds = (step * 10**power for power in range(2, 9) for step in (1, 2, 5))
+    bounds = [bound for bound in rounds if bound <= int(distance.max())]
     place = np.searchsorted(bounds, distance, side="right")
     n_bytes = np.bincount(place, lengths, minlength=len(bounds) + 1)
     bits = np.bincount(place, trace.bits[trace.is_symbol], minlength=len(bounds) + 1)
@@ -196,7 +197,7 @@ def break_even(ours: Rate, others: Sequence[Rate], crossing_bytes: float | None)
         tags.append(f'<div class="dot" style="left:{at:.2f}%;top:{level:.2f}%"></div>')
         side = " left" if at > 85 else ""
         tags.append(
-            f'<span class="tag t-ours{side}" style="left:{at:.2f}%;top:{level:.2f}%">'
+            f'<span class="tag crossing t-ours{side}" style="left:{at:.2f}%;top:{level:.2f}%">'
             f"{in_bytes(crossing_bytes)}</span>"
         )
     powers = range(5, round(math.log10(most)) + 1)

@@ -80,8 +80,8 @@ def draw(contents: Contents) -> str:
         '<link rel="icon" href="data:,">\n'
         f"<title>{name}: where the bits went</title>\n<style>\n{css}</style></head>\n<body><main>\n"
         + "\n".join(sections)
-        + f"\n<footer>pgolf-codec {pgolf_codec.__version__}. All numbers are of files that were "
-        "written and, where it says so, decoded again; none is an estimate.</footer>\n"
+        + f"\n<footer>pgolf-codec {pgolf_codec.__version__}. All sizes are of files that were "
+        "written; only where lines cross is reckoned from them.</footer>\n"
         "</main></body></html>\n"
     )
 

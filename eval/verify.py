@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pgolf_codec
 from pgolf_codec.codec.container import FORMAT_VERSION
@@ -163,27 +163,34 @@ def settle(encoded: Encoded, decoded: Decoded, model: ArtifactModel) -> Receipt:
     """Facts and claims into one receipt."""
     fingerprint = model.predictor.fingerprint.hex()
     claims = check(encoded, decoded, fingerprint)
-    sizes = encoded.sizes
     return Receipt(
-        input_sha256=encoded.sha256,
-        input_bytes=encoded.n_bytes,
         model_name=model.name,
         model_fingerprint=fingerprint,
         model_bytes=model.n_bytes,
-        entropy_bits=sizes.entropy_bits,
-        coded_bits=sizes.coded_bits,
-        file_bytes=sizes.file_bytes,
-        bpb_entropy=sizes.bpb_entropy,
-        bpb_coded=sizes.bpb_coded,
-        bpb_file=sizes.bpb_file,
-        decoder_sha256=decoded.sha256,
-        decoder_error=decoded.error,
         versions=versions(model),
-        encode_seconds=encoded.seconds,
-        decode_seconds=decoded.seconds,
-        verified=all(claims.values()),
-        claims=claims,
+        **measured(encoded, decoded, claims),
     )
+
+
+def measured(encoded: Encoded, decoded: Decoded, claims: Mapping[str, bool]) -> dict[str, Any]:
+    """What every receipt has, whoever the model is: fields of ``Receipt``, by their names."""
+    sizes = encoded.sizes
+    return {
+        "input_sha256": encoded.sha256,
+        "input_bytes": encoded.n_bytes,
+        "entropy_bits": sizes.entropy_bits,
+        "coded_bits": sizes.coded_bits,
+        "file_bytes": sizes.file_bytes,
+        "bpb_entropy": sizes.bpb_entropy,
+        "bpb_coded": sizes.bpb_coded,
+        "bpb_file": sizes.bpb_file,
+        "decoder_sha256": decoded.sha256,
+        "decoder_error": decoded.error,
+        "encode_seconds": encoded.seconds,
+        "decode_seconds": decoded.seconds,
+        "verified": all(claims.values()),
+        "claims": claims,
+    }
 
 
 def versions(model: Model) -> Mapping[str, str | int]:
