@@ -26,7 +26,7 @@ FOLDERS = ("codec", "eval", "lm", "quant")
 REPLACED = {
     "pgolf_codec.codec.machine": "pgolf_codec.eval.stand_in_machine",
     "pgolf_codec.lm.engine": "pgolf_codec.eval.stand_in_engine",
-    "pgolf_codec.quant.histogram": "pgolf_codec.eval.stand_in_histogram",
+    "pgolf_codec.quant.ans_words": "pgolf_codec.eval.stand_in_ans_words",
 }
 """Modules that a bundle has in another form."""
 

@@ -1,4 +1,4 @@
-"""Machine code of :mod:`histogram`."""
+"""Machine code of :mod:`ans_words`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.quant.histogram import PRECISION, START_SHIFT
+from pgolf_codec.quant.ans_words import PRECISION, START_SHIFT
 
 
 @jit

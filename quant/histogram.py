@@ -12,17 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError
-
-PRECISION = 24
-_STARTS = 1 << 14
-START_SHIFT = PRECISION - 14
-
-_decode = Kernel("pgolf_codec.quant.ans_kernel", "decode")
+from pgolf_codec.quant import ans_words
 
 
-def _model(weights: NDArray[np.uint16]) -> Any:
+def model(weights: NDArray[np.uint16]) -> Any:
+    """constriction's distribution over the levels."""
     import constriction
 
     # Integers as float64: constriction's cumulative sums are then exact.
@@ -41,7 +36,7 @@ def encode(values: NDArray[np.int8]) -> bytes:
     if len(weights) == 1:
         return head
     coder = constriction.stream.stack.AnsCoder()
-    coder.encode_reverse(symbols, _model(weights))
+    coder.encode_reverse(symbols, model(weights))
     return head + np.asarray(coder.get_compressed()).astype("<u4").tobytes()
 
 
@@ -61,21 +56,7 @@ def decode(payload: memoryview, n_items: int) -> NDArray[np.int8]:
     words = np.frombuffer(payload[start:], "<u4").astype(np.uint32)
     if not words.size or words[-1] == 0:
         raise CorruptError("ANS tensor: the stream's last word is zero")
-    bounds = _bounds(weights)
-    # The level at the start of each 2**10 points: decoding searches on from there.
-    starts = np.searchsorted(
-        bounds, np.arange(_STARTS, dtype=np.uint64) << np.uint64(START_SHIFT), "right"
-    )
-    values = np.empty(n_items, np.int8)
-    if not _decode(words, bounds, (starts - 1).astype(np.uint8), low, values):
+    values = ans_words.decode(words, weights, low, n_items)
+    if values is None:
         raise CorruptError("ANS tensor: the stream does not end where it should")
     return values
-
-
-def _bounds(weights: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """(levels + 1,) c_i of docs/NUMERICS.md: level i owns [c_i, c_{i+1}) of 2**24."""
-    before = np.concatenate(([0.0], np.cumsum(weights.astype(np.float64) + 1 / 64)))  # exact
-    n = weights.size
-    free = (1 << PRECISION) - n
-    inner = np.arange(n) + np.floor(before[:-1] * (free / before[-1])).astype(np.int64)
-    return np.append(inner, 1 << PRECISION).astype(np.uint64)

@@ -124,7 +124,7 @@ CONSTANTS_ONLY = {
     "codec/frequencies.py",
     "codec/range_coder.py",
     "quant/coders/trellis.py",
-    "quant/histogram.py",
+    "quant/ans_words.py",
 }
 """Kernels take numbers of the format from them, which don't change without its version."""
 
