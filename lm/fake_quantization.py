@@ -5,6 +5,7 @@ The straight-through estimator of Y. Bengio and others (2013).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor
@@ -35,7 +36,9 @@ def round_activation(x: Tensor) -> Tensor:
     return x + (rounded - x).detach()
 
 
+@functools.cache
 def weight_map(bits: int) -> Callable[[str, Tensor], Tensor]:
+    """One function for each number: another one would have the model compiled again."""
     return lambda name, w: round_weight(w, bits)
 
 

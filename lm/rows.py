@@ -68,9 +68,12 @@ class Rows:
         self.tokens, self.seq_len = tokens, seq_len
         self.order = np.random.default_rng(seed).permutation(len(tokens) // seq_len)
 
-    def batch(self, step: int, rows: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (rows, T) of a step, a function of the seed and the step."""
-        picks = self.order[np.arange(step * rows, (step + 1) * rows) % len(self.order)]
+    def batch(self, step: int, rows: int, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (rows, T) of a step, a function of the seed and the step.
+
+        ``part`` of its rows are read.
+        """
+        picks = self.order[np.arange(step * rows, (step + 1) * rows) % len(self.order)][part]
         t = self.seq_len
         return with_inputs(np.stack([self.tokens[i * t : (i + 1) * t] for i in picks.tolist()]))
 

@@ -231,8 +231,8 @@ class Training:
     def _gradients(self, step: int) -> float:
         """Add up those of this rank's rows; their mean loss in nats."""
         config, group = self.config, self.group
-        x, y = self.rows.batch(step, config.batch_rows)
-        x, y = x[group.rank :: group.world], y[group.rank :: group.world]
+        mine = slice(group.rank, None, group.world)
+        x, y = self.rows.batch(step, config.batch_rows, mine)
         return gradients(self.run, self.model, x, y, config.micro_rows)
 
     def _tick(self, spent: float) -> None:

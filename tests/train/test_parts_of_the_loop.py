@@ -65,6 +65,24 @@ def test_weights_are_rounded_forwards_only() -> None:
     assert torch.allclose(w.grad, 2 * rounded.detach())
 
 
+def test_late_rounding_compiles_once(tiny: ModelConfig) -> None:
+    config = TrainConfig(qat_at=0.3, qat_activations=True)
+    model = Transformer(tiny, 64)
+    model.init_weights(1)
+    graphs: list[Any] = []
+
+    def compiler(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    run = torch.compile(model, backend=compiler)
+    for late in (True, False, False, True, True, False):
+        fake.set_rounding(model, config, late)
+        run(torch.arange(2, 66)[None])
+    assert len(graphs) == 2
+
+
 def test_a_model_is_rounded_late(tiny: ModelConfig) -> None:
     config = TrainConfig(qat_at=0.3, qat_bits=3, qat_activations=True, warmup_steps=5)
     assert not fake.is_late(0.2, 4, config)  # of the warmup
@@ -146,6 +164,9 @@ def test_rows_of_shards_are_those_of_one_file(tokens: Path, tmp_path: Path) -> N
     for step in (0, 40, 77):
         for a, b in zip(whole.batch(step, 4), cut.batch(step, 4), strict=True):
             assert torch.equal(a, b)
+        for rank in (0, 1):
+            _, mine = cut.batch(step, 4, slice(rank, None, 2))
+            assert torch.equal(mine, b[rank::2])
 
 
 def test_what_a_log_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
