@@ -277,6 +277,87 @@ def gpu(results: dict[str, Any]) -> str:
     return body
 
 
+def referee(results: dict[str, Any]) -> str:
+    """A plan for the whole validation set on 1 and 8 GPUs, from what was measured."""
+    challenge, assumed = results["challenge"], results["assumed"]
+    costs, limit = results["microseconds_a_symbol"], challenge["seconds"]
+    own = [
+        [
+            f"V = {int(size):,}",
+            f"{n / 1e6:.1f}M",
+            *(f"{costs[size][way]:.0f}" for way in ("encode", "decode")),
+            *(f"{n * max(costs[size].values()) / 1e6 / ranks / 60:.0f}" for ranks in (1, 8)),
+            f"{left:.0f}"
+            if (left := 1e6 * limit * 8 / n - max(costs[size].values())) > 0
+            else "none",
+        ]
+        for size, n in challenge["symbols"].items()
+    ]
+    head = ["", "symbols", "µs there", "µs back", "minutes, 1 rank", "8 ranks"]
+    measured = json.loads((RESULTS / "gpu.json").read_bytes())
+    is_gpu = measured["machine"]["cuda"] is not None
+    ours = []
+    for model in measured["models"]:
+        for size, n in challenge["symbols"].items():
+            there, back = _gpu_seconds(model, n, assumed, is_gpu)
+            row = [model["name"], f"V = {int(size):,}"]
+            row += [f"{seconds:.3g}" for gpus in (1, 8) for seconds in (there / gpus, back / gpus)]
+            ours.append([*row, "yes" if back <= limit else "no"])
+    speeds = json.loads((RESULTS / "speed.json").read_bytes())["models"]
+    needed = challenge["bytes"] / limit / 1000
+    cpus = ", ".join(
+        f"`{name}` {m['decompress']['kb_s']:.0f} kB/s, {needed / m['decompress']['kb_s']:.1f} "
+        "such machines"
+        for name, m in speeds.items()
+    )
+    source = (
+        f"measured on {measured['machine']['device']}"
+        if is_gpu
+        else (
+            f"reckoned for {assumed['gpu']}, for none was measured: int8 "
+            f"{assumed['int8_ops_s'] / 1e12:,.0f} TOPS of which {assumed['compute_share']:.0%} are "
+            f"reached, two products of each weight, memory {assumed['memory_bytes_s'] / 1e12:g} "
+            f"TB/s of which {assumed['memory_share']:.0%}, {1e6 * assumed['step_seconds']:.0f} µs "
+            f"between steps, {assumed['lanes']:,} lanes"
+        )
+    )
+    return (
+        f"{challenge['bytes']:,} bytes in {challenge['documents']:,} documents, "
+        f"{limit // 60} minutes a direction. The referee's own work, processor time measured on "
+        "one thread of a machine in use; the last column is what it leaves the predictor for a symbol on 8 ranks, "
+        f"in µs:\n\n{markdown([*head, 'left'], own)}\nOur models, seconds, {source}:\n\n"
+        + markdown(
+            ["model", "symbols", "there, 1 GPU", "back", "there, 8 GPUs", "back", "fits 1"], ours
+        )
+        + f"\nOn processors, {needed:.0f} kB/s are needed; measured on 2 threads: {cpus}.\n"
+    )
+
+
+def _gpu_seconds(
+    model: dict[str, Any], n_symbols: int, assumed: dict[str, Any], is_gpu: bool
+) -> tuple[float, float]:
+    """Encoding and decoding all symbols on one GPU.
+
+    Known text is bound by products.  A step of all lanes reads every weight, the keys and
+    values of every lane, and multiplies; then the host has to answer.
+    """
+    if is_gpu:
+        rows = model["steps"]
+        best = [max(row[f"{way}_symbols_s"] for row in rows) for way in ("encode", "decode")]
+        return n_symbols / best[0], n_symbols / best[1]
+    ops_s = assumed["int8_ops_s"] * assumed["compute_share"]
+    bytes_s = assumed["memory_bytes_s"] * assumed["memory_share"]
+    weights = model["n_parameters"]
+    rings = (
+        model["lane_bytes"] * assumed["ring_bytes_a_place"] / assumed["ring_bytes_a_place_on_cpu"]
+    )
+    most = int((assumed["memory_bytes"] - 2 * weights) * 0.8 / rings)
+    lanes = min(assumed["lanes"], most)
+    products = 4 * weights / ops_s
+    a_step = weights / bytes_s + assumed["step_seconds"]
+    return n_symbols * products, n_symbols * (products + rings / bytes_s + a_step / lanes)
+
+
 def trellis(results: dict[str, Any]) -> str:
     """Gap to the rate-distortion bound, one row a number of states."""
     rows = [
@@ -413,6 +494,7 @@ TABLES = (
     Table("integers", "docs/NUMERICS.md", integers),
     Table("tokenizers", "docs/DATA.md", tokenizers),
     Table("gpu", "docs/GPU.md", gpu),
+    Table("referee", "docs/REFEREE.md", referee),
     Table("coders", "docs/WEIGHTS.md", weight_coders),
     Table("trellis", "docs/QUANTIZERS.md", trellis),
     Table("quantizers", "docs/QUANTIZERS.md", quantizers),
