@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=240.0, help="of CPU time, a run")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of CPU time, a run")
     parser.add_argument("--one", help="a run as JSON; for the program's own use")
     a = parser.parse_args()
     if a.one:

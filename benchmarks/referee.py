@@ -61,7 +61,8 @@ class Ready:
         self._at = 0
 
     def next_distribution(self) -> NDArray[Any]:
-        return self._rows[self._at % 16]
+        row: NDArray[Any] = self._rows[self._at % 16]
+        return row
 
     def observe(self, symbol: int) -> None:
         self._at += 1

@@ -324,8 +324,8 @@ def referee(results: dict[str, Any]) -> str:
     return (
         f"{challenge['bytes']:,} bytes in {challenge['documents']:,} documents, "
         f"{limit // 60} minutes a direction. The referee's own work, processor time measured on "
-        "one thread of a machine in use; the last column is what it leaves the predictor for a symbol on 8 ranks, "
-        f"in µs:\n\n{markdown([*head, 'left'], own)}\nOur models, seconds, {source}:\n\n"
+        "one thread of a machine in use; the last column is what it leaves the predictor for a "
+        f"symbol on 8 ranks, in µs:\n\n{markdown([*head, 'left'], own)}\nOur models, seconds, {source}:\n\n"
         + markdown(
             ["model", "symbols", "there, 1 GPU", "back", "there, 8 GPUs", "back", "fits 1"], ours
         )
