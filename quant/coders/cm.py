@@ -1,75 +1,62 @@
 """``cm``: integer context mixing.
 
 An item is coded as a walk: at or above the expected value, or below; then step by step
-away from there, each step a bit.  Seven models give a logit for every bit, a mixer adds
+away from there, each step a bit.  Four models give a logit for every bit, a mixer adds
 them with weights that it learns, and an arithmetic coder takes the sum:
 
 - a normal distribution about the column's mean with the column's variance;
-- the same about the linear prediction (:mod:`~pgolf_codec.quant.coders.linear`), with
-  the variance of the column's errors, scaled by how large the row's errors were so far;
-- the same, scaled by what is left of the row's energy: rows that were scaled by their
-  own deviation all have the same sum of squares, so the end of a row is known to be
-  large where its beginning was small;
-- counters of the bit's position in the walk together with the expected value's fraction;
-  the neighbours' errors; the column; what is left of the energy.
+- the same about the linear prediction from the row's earlier columns
+  (:mod:`~pgolf_codec.quant.coders.linear`), with the variance of the column's errors, scaled
+  by how large the row's errors were so far, and by what is left of the row's energy: rows
+  that were scaled by their own deviation all have the same sum of squares, so the end of a
+  row is known to be large where its beginning was small.  For the last eight items of a
+  row the product of both likelihoods is computed level by level;
+- counters of the place in the walk, for each class of the variance;
+- counters of the column and the value.
 
-Everything is integer arithmetic but the factorization in ``linear``.  One kernel codes
-both ways.  docs/WEIGHTS.md is the specification.
+Everything is integer arithmetic but the factorization.  One kernel codes both ways.
+docs/WEIGHTS.md is the specification.  Nothing here imports numba.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError, TruncatedError
-from pgolf_codec.quant.coders.cm_kernel import DAMAGED, FULL, LEAST_ROWS, MARGIN, code
-from pgolf_codec.quant.coders.linear import log_determinants
+from pgolf_codec.quant.coders.cm_state import (
+    DAMAGED,
+    FULL,
+    LANES,
+    LEAST_ROWS,
+    MARGIN,
+    Plan,
+    columns_of,
+    counts_of,
+    tables,
+)
+from pgolf_codec.quant.coders.machine_code import SOURCES
 from pgolf_codec.quant.coders.varint import read_varint, unzigzag, write_varint, zigzag
 
+VERSION = 2
 MAX_WIDTH = 8192
 MAX_TOP = 254
-_HEAD = struct.Struct("<BBBBBB")
+MAX_GROUP = 256
+_HEAD = struct.Struct("<BBBBBBBB")
 _RIDGE_UNIT = 100
 _RIDGES = (200, 400, 700, 1000, 1500, 2000, 3000, 5000, 8000, 20000)
-_EVIDENCE_ROWS, _EVIDENCE_COLUMNS = 8192, 128
+_EVIDENCE_ROWS, _EVIDENCE_COLUMNS = 2048, 128
 """Of a table, that its ridge is chosen by."""
 _SAMPLE = 1 << 16
 _WALK_SIGMAS = 4
 """Low bits are split off until the deviation is below this."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the encoder chose; the kernel's arguments in their order."""
-
-    width: int
-    """Items in a row; the items are one behind another, the last row may be short."""
-    shift: int
-    """Low bits that are coded apart."""
-    origin: int
-    """The lowest coarse value."""
-    top: int
-    """The highest coarse value less the lowest."""
-    centre: int
-    """The coarse value that counts as zero, less the lowest."""
-    open_low: bool
-    """Whether items may lie below the lowest; it is an escape then."""
-    open_high: bool
-    ridge: int
-    """Of the linear prediction, in rows; 0: none."""
-    variance: int
-    """First guess, of coarse values, in units of 2**-16."""
-    learn: int
-    """log2 of the inverse of the mixer's step."""
-    prior: int
-    """Rows that the first guess counts for."""
-    mean_prior: int
-    """Rows of zeros that a column's mean begins with."""
+_code = Kernel("pgolf_codec.quant.coders.cm_kernel", "code", SOURCES)
+_log_determinants = Kernel("pgolf_codec.quant.coders.linear", "log_determinants", SOURCES)
 
 
 class ContextMixing:
@@ -84,7 +71,7 @@ class ContextMixing:
         n_room = items.size + 2 * MARGIN
         while True:
             data = np.zeros(n_room, np.uint8)
-            n_bytes = code(items.reshape(-1), data, True, *astuple(plan))
+            n_bytes = _run(items.reshape(-1), data, True, plan)
             if n_bytes != FULL:
                 return _write_plan(plan, transposed, items.shape[1]) + data[:n_bytes].tobytes()
             n_room *= 2
@@ -93,7 +80,7 @@ class ContextMixing:
         plan, transposed, start = _read_plan(payload, shape)
         values = np.empty(shape[0] * shape[1], np.int32)
         data = np.frombuffer(payload[start:], np.uint8).copy()  # one kernel, one array type
-        if code(values, data, False, *astuple(plan)) == DAMAGED:
+        if _run(values, data, False, plan) == DAMAGED:
             raise CorruptError("cm: the stream is damaged or cut short")
         if transposed:
             return np.ascontiguousarray(values.reshape(shape[::-1]).T)
@@ -101,6 +88,11 @@ class ContextMixing:
 
 
 CM = ContextMixing()
+
+
+def _run(values: NDArray[np.int32], data: NDArray[np.uint8], encoding: bool, plan: Plan) -> int:
+    n_rows = -(-values.size // plan.width)
+    return _code(values, data, encoding, plan, tables(), columns_of(plan), counts_of(plan, n_rows))
 
 
 def _better_transposed(values: NDArray[np.int32]) -> bool:
@@ -116,7 +108,7 @@ def _better_transposed(values: NDArray[np.int32]) -> bool:
     return spread(0) < spread(1) / 2
 
 
-def _plan(items: NDArray[np.int32]) -> _Plan:
+def _plan(items: NDArray[np.int32]) -> Plan:
     n_rows, n_columns = items.shape
     low, high = int(items.min()), int(items.max())
     sample = items.reshape(-1)[:: 1 + items.size // _SAMPLE]
@@ -134,19 +126,21 @@ def _plan(items: NDArray[np.int32]) -> _Plan:
     table = coarse.reshape(-1)[: n_rows * width].reshape(n_rows, width).astype(np.float32)
     variance = float(np.mean(np.square(coarse, dtype=np.float64)))
     prior, mean_prior = _priors(table)
-    return _Plan(
+    return Plan(
         width=width,
         shift=shift,
         origin=lowest,
         top=highest - lowest,
         centre=middle - lowest,
-        open_low=lowest > low >> shift,
-        open_high=highest < high >> shift,
+        open_low=int(lowest > low >> shift),
+        open_high=int(highest < high >> shift),
         ridge=_ridge(table, variance),
         variance=max(1, int(65536 * variance)),
         learn=18 - (items.size >= 1 << 18) - (items.size >= 1 << 19),
         prior=prior,
         mean_prior=mean_prior,
+        group=MAX_GROUP,
+        growth=8 if n_rows >= 2048 else 4 if n_rows >= 512 else 2,
     )
 
 
@@ -162,7 +156,7 @@ def _priors(table: NDArray[np.float32]) -> tuple[int, int]:
     shares = table.mean(axis=0, dtype=np.float64) ** 2 / variances
     beyond = max(float(np.log(variances).var()) - 2 / n_rows, 1e-4)
     beyond_mean = max(float(shares.mean()) - 1 / n_rows, 1e-4)
-    return _power(2 / beyond, 4, 1024), _power(1 / beyond_mean, 4, 4096)
+    return _power(1 / beyond, 2, 1024), _power(1 / beyond_mean, 4, 4096)
 
 
 def _power(value: float, low: int, high: int) -> int:
@@ -181,10 +175,14 @@ def _ridge(table: NDArray[np.float32], variance: float) -> int:
     n_rows, n_columns = part.shape
     if len(table) <= LEAST_ROWS or n_columns < 2 or variance == 0:
         return 0
+    if len(table) < table.shape[1]:
+        return 0  # too few rows to learn from for what it takes
     part -= part.mean(axis=0)
     part /= np.sqrt(part.var(axis=0) + 1 / 64)
     bases = np.array(_RIDGES, np.float64)
-    determinants = log_determinants(part, bases)
+    determinants = np.zeros(bases.size)
+    square = (n_columns, n_columns)
+    _log_determinants(part, bases, np.zeros(square), np.zeros(square), determinants)
     half_columns = np.arange(n_columns) / 2
 
     def evidence(index: int) -> float:
@@ -207,39 +205,46 @@ def _width(n_rows: int, n_columns: int) -> int:
     return next((w for w in range(MAX_WIDTH, 511, -1) if n_columns % w == 0), 1024)
 
 
-def _write_plan(plan: _Plan, transposed: bool, n_columns: int) -> bytes:
+def _write_plan(plan: Plan, transposed: bool, n_columns: int) -> bytes:
     flags = transposed | plan.open_low << 1 | plan.open_high << 2 | (plan.learn - 12) << 3
     priors = plan.prior.bit_length() - 1 << 4 | plan.mean_prior.bit_length() - 1
     ridge = plan.ridge // _RIDGE_UNIT
-    head = bytearray(_HEAD.pack(flags, plan.shift, plan.top, plan.centre, priors, ridge))
+    factors = plan.group // LANES - 1 << 4 | plan.growth
+    head = bytearray(
+        _HEAD.pack(VERSION, flags, plan.shift, plan.top, plan.centre, priors, ridge, factors)
+    )
     width = 0 if plan.width == n_columns else plan.width
     for number in (width, zigzag(plan.origin), plan.variance):
         write_varint(head, number)
     return bytes(head)
 
 
-def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[_Plan, bool, int]:
+def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[Plan, bool, int]:
     """The plan, whether the items are transposed, where the bits begin."""
     if len(payload) < _HEAD.size:
         raise TruncatedError("cm: ends within its head")
-    flags, shift, top, centre, priors, ridge = _HEAD.unpack_from(payload)
+    version, flags, shift, top, centre, priors, ridge, factors = _HEAD.unpack_from(payload)
+    if version != VERSION:
+        raise CorruptError(f"cm: version {version}; this release reads version {VERSION}")
     width, at = read_varint(payload, _HEAD.size)
     origin, at = read_varint(payload, at)
     variance, at = read_varint(payload, at)
     transposed = bool(flags & 1)
-    plan = _Plan(
+    plan = Plan(
         width=width or shape[0 if transposed else 1],
         shift=shift,
         origin=unzigzag(origin),
         top=top,
         centre=centre,
-        open_low=bool(flags & 2),
-        open_high=bool(flags & 4),
+        open_low=flags >> 1 & 1,
+        open_high=flags >> 2 & 1,
         ridge=ridge * _RIDGE_UNIT,
         variance=variance,
         learn=(flags >> 3) + 12,
         prior=1 << (priors >> 4),
         mean_prior=1 << (priors & 15),
+        group=((factors >> 4) + 1) * LANES,
+        growth=factors & 15,
     )
     sound = (
         shift < 32
@@ -247,6 +252,7 @@ def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[_Plan, bool
         and 1 <= plan.width <= MAX_WIDTH
         and -(2**32) < plan.origin < 2**32
         and 1 <= variance <= 1 << 32
+        and plan.growth > 0
     )
     if not sound:
         raise CorruptError("cm: a head that is not possible")

@@ -5,6 +5,7 @@ They share nothing with the package but the numbers of the documents; slow, and 
 
 from __future__ import annotations
 
+import ctypes
 import math
 import struct
 from bisect import bisect_left, bisect_right
@@ -230,9 +231,11 @@ def logit(p: int) -> int:
 STRETCH = [logit((2 * i + 1) << 3) for i in range(4096)]
 
 
+PRECISION = [(EXP2[128 * d & 1023] >> (128 * d >> 10) >> 8) * 1477 // 2048 << 6 for d in range(112)]
+
+
 def tails(sigma: int) -> list[int]:
-    factor = (EXP2[128 * sigma & 1023] >> (128 * sigma >> 10) >> 8) * 1477 // 2048 << 6
-    density = [exp2((2 * i + 1) ** 2 * factor >> 22) for i in range(400)]
+    density = [exp2((2 * i + 1) ** 2 * PRECISION[sigma] >> 22) for i in range(400)]
     sums, total = [0], 0
     for d in density[::-1] + density:
         total += d
@@ -243,11 +246,10 @@ def tails(sigma: int) -> list[int]:
 _TAILS = [tails(i) for i in range(112)]
 BEGIN = [[logit((t[x] << 16) // max(t[0], 1)) for x in range(16, 785)] for t in _TAILS]
 GO_ON = [[logit((t[x + 8] << 16) // max(t[x - 8], 1)) for x in range(16, 785)] for t in _TAILS]
-RATE = [65536 * 5 // (5 * n + 8) for n in range(1024)]
+RATE = [65536 * 5 // (5 * n + 6) for n in range(1024)]
 _EIGHTHS = [EXP2[1024 - (128 * k - 64)] for k in range(1, 9)]
 EIGHTHS = [bisect_right(_EIGHTHS, (2 * f + 257) << 21) for f in range(128)]
-LEFT, ABOVE = (2, 8, 27, 72, 173, 392, 854), (8, 72, 392)
-FIRST_WEIGHTS = (10000, 6500, 36000, 6500, 6500, 0, 0)
+FIRST_WEIGHTS = (7500, 45000, 10000, 3000)
 
 
 def clip(x: int, low: int, high: int) -> int:
@@ -255,7 +257,7 @@ def clip(x: int, low: int, high: int) -> int:
 
 
 def sigma_index(variance: int) -> int:
-    v = min(variance, 2**32 - 1)
+    v = clip(variance, 1, 2**32 - 1)
     top = v.bit_length() - 1
     return clip(48 + 8 * (top - 16) + EIGHTHS[(v << 7 >> top) & 127], 0, 111)
 
@@ -270,7 +272,7 @@ class Counters:
         return STRETCH[self.cells[cell][0] >> 10] if cell in self.cells else otherwise
 
     def count(self, cell: tuple[int, ...], p: int, bit: int, limit: int) -> None:
-        q, n = self.cells.get(cell, (p << 6, 2))
+        q, n = self.cells.get(cell, (p << 6, 1))
         self.cells[cell] = (q + ((4194303 * bit - q) * RATE[n] >> 16), min(n + 1, limit))
 
     def plain_bit(self, bits: Bits, cell: tuple[int, ...]) -> int:
@@ -281,8 +283,9 @@ class Counters:
 
 
 def cm(data: bytes, rows: int, columns: int) -> list[int]:
-    flags, shift, top, centre, priors, ridge = data[:6]
-    width, at = varint(data, 6)
+    version, flags, shift, top, centre, priors, ridge, factors = data[:8]
+    assert version == 2
+    width, at = varint(data, 8)
     origin, at = varint(data, at)
     variance, at = varint(data, at)
     transposed = flags & 1
@@ -291,7 +294,7 @@ def cm(data: bytes, rows: int, columns: int) -> list[int]:
     items = walk(
         Bits(data[at:]), rows * columns, width or columns, shift, unzigzag(origin), top, centre,
         flags >> 1 & 1, flags >> 2 & 1, 100 * ridge, variance, (flags >> 3) + 12,
-        1 << (priors >> 4), 1 << (priors & 15),
+        1 << (priors >> 4), 1 << (priors & 15), 16 * (factors >> 4) + 16, factors & 15,
     )  # fmt: skip
     if transposed:
         return [items[j * columns + i] for i in range(columns) for j in range(rows)]
@@ -301,64 +304,71 @@ def cm(data: bytes, rows: int, columns: int) -> list[int]:
 def walk(
     bits: Bits, n_items: int, width: int, shift: int, origin: int, top: int, centre: int,
     open_low: int, open_high: int, ridge: int, variance: int, learn: int, prior: int,
-    mean_prior: int,
+    mean_prior: int, group: int, growth: int,
 ) -> list[int]:  # fmt: skip
     n_rows = -(-n_items // width)
     mean, column_sigma, error_sigma = [0] * width, [0] * width, [0] * width
-    inverse, expected_energy, sums = [0] * width, [0] * width, [0] * width
+    inverse, energies, sums, level = [0] * width, [0] * width, [0] * width, [0] * width
     squares = [variance * prior >> 16] * width
     errors = [variance * prior >> 8] * width
-    last_error, level = [0] * width, [0] * width
     lower: list[list[int]] = [[0] * width for _ in range(width)]
     whole_rows: list[list[int]] = []
     next_factor = 64
-    all_energy = energy_spread = 0
+    all_energy = energy_spread = row_weight = 0
+    seen = prior
     per_column = n_rows >= 16 and width * 2 * (top + 1) <= 1 << 22
-    fraction, neighbours, by_budget, column, low_bits, escapes = (Counters() for _ in range(6))
+    by_sigma, by_column, low_bits, escapes = (Counters() for _ in range(4))
     weights = [list(FIRST_WEIGHTS) for _ in range(48)]
     items: list[int] = []
     for i in range(n_rows):
         n = min(width, n_items - i * width)
         if i < 64 or i % 8 == 0:
-            for j in range(n):
-                error = max((errors[j] << 8) // (i + prior), 1)
+            if i >= 256:
+                seen -= seen >> 5
+                errors = [e - (e >> 5) for e in errors]
+            for j in range(width):
+                error = max((errors[j] << 8) // seen, 1)
                 error_sigma[j], inverse[j] = sigma_index(error), 2**32 // error
                 centred = (sums[j] << 8) // (i + mean_prior)
                 mean[j] = centred + 8 >> 4
-                spread = (squares[j] << 16) // (i + prior) - centred * centred
-                column_sigma[j] = sigma_index(max(spread, 1))
-                expected_energy[j] = (squares[j] << 8) // (i + prior)
+                column_sigma[j] = sigma_index((squares[j] << 16) // (i + prior) - centred**2)
+                energies[j] = (squares[j] << 8) // (i + prior)
         shifted = [0] * width
-        expected = sum(expected_energy[:n])
-        budget = slack = expected
+        expected, expected_squares = sum(energies[:n]), sum(e * e >> 8 for e in energies[:n])
+        budget = noise = 0
         if i >= 4:
             budget = (all_energy << 8) // i
-            deviation = min(energy_spread // i, 1 << 22)
-            slack = deviation * deviation * 51456 // max(expected // n, 1)
-        slack = clip(slack, 16, 1 << 44)
-        row_energy, row_errors, row_count, row_sigma, left, second_left = 0, 1024, 4, 0, 0, 0
+            noise = min(energy_spread // i, 1 << 22) ** 2 * 402
+        row_sigma = row_factor = factor = 0
+        row_errors = group_errors = 1024
         row: list[int] = []
         for j in range(n):
             guess = level[j] + shifted[j] + 2048 >> 12 if ridge else mean[j]
             guess = clip(guess, -16 * centre, 16 * (top - centre))
             start = guess + 8 >> 4
+            row_energy, row_sum = sum(t * t for t in row), sum(row)
+            left_over = budget + (row_sum**2 << 8) // n - (row_energy << 8)
             if j % 8 == 0:
-                row_sigma = sigma_index((row_errors << 8) // row_count) - 48
-            ratio = (max(budget + slack, 64) << 16) // max(expected + slack, 1)
-            left_sigma = sigma_index(max(ratio, 1)) - 48
-            sigma = error_sigma[j]
-            sigmas = (
-                column_sigma[j], clip(sigma + row_sigma, 0, 111), clip(sigma + left_sigma, 0, 111)
-            )  # fmt: skip
-            place = 7 - sum(n - j >= bound for bound in (2, 3, 5, 9, 17, 33, 65))
-            near = (left + second_left) ** 2 * inverse[j] >> 19
-            above = last_error[j] * inverse[j] >> 19
-            about = bisect_right(LEFT, min(near, 1023)) * 4 + bisect_right(ABOVE, min(above, 1023))
-            contexts = (
-                (sigma >> 2, guess + 8 & 15),
-                (about, sigma >> 2),
-                (place, clip(column_sigma[j] + left_sigma, 0, 111) >> 2),
-            )
+                if j:
+                    found = (row_errors - group_errors) * (exp2(128 * (factor + 64)) >> 6) >> 16
+                    row_weight += 3 * (min(found, 1 << 14) - 2048) * row_sigma >> 6
+                    row_weight = clip(row_weight, -(1 << 17), 1 << 17)
+                    group_errors = row_errors
+                row_sigma = sigma_index((row_errors << 8) // (4 + j)) - 48
+                factor = row_factor = row_weight * row_sigma >> 16
+                if i >= 4:
+                    beyond = clip(left_over - expected, -(1 << 36), 1 << 36)
+                    room = 2 * expected_squares + noise + 256
+                    shrunk = 256 - 2 * (beyond * (expected // (n - j)) // room)
+                    factor -= sigma_index(clip(shrunk, 26, 1 << 16) << 8) - 48
+                factor = clip(factor, -64, 64)
+            in_tail = i >= 4 and n - j <= 16
+            sigma_1 = clip(error_sigma[j] + (row_factor if in_tail else factor), 0, 111)
+            rest, rest_squares = expected - energies[j], expected_squares - (energies[j] ** 2 >> 8)
+            below: list[int] = []
+            if in_tail:
+                room = 2 * max(rest_squares, 0) + noise + 256
+                below = distribution(guess, sigma_1, left_over - rest, room, top, centre)
             t, n_steps, upwards = start, 0, start + centre <= 0
             first = not upwards
             while True:
@@ -371,13 +381,21 @@ def walk(
                 else:
                     way, x, x_mean = 24 + min(n_steps, 23), guess - 16 * t, mean[j] - 16 * t
                 table = BEGIN if first else GO_ON
-                x, x_mean = clip(x, -384, 384) + 384, clip(x_mean, -384, 384) + 384
-                s = [table[sigmas[0]][x_mean], table[sigmas[1]][x], table[sigmas[2]][x]]
-                in_column = (j, 0 if first or upwards else 1, t)
-                s.append(fraction.logit((*contexts[0], way), s[2]))
-                s.append(neighbours.logit((*contexts[1], way), s[2]))
-                s.append(column.logit(in_column, s[2]) if per_column else 0)
-                s.append(by_budget.logit((*contexts[2], way), s[2]))
+                s = [table[column_sigma[j]][clip(x_mean, -384, 384) + 384]]
+                if in_tail:
+                    at, total = t + centre, below[top + 1]
+                    if first:
+                        part, of = total - below[at], total
+                    elif upwards:
+                        part, of = total - below[at + 1], total - below[at]
+                    else:
+                        part, of = below[at], below[at + 1]
+                    s.append(STRETCH[min((part << 12) // of, 4095)])
+                else:
+                    s.append(table[sigma_1][clip(x, -384, 384) + 384])
+                in_sigma, in_column = (error_sigma[j] >> 2, way), (j, int(first or upwards), t)
+                s.append(by_sigma.logit(in_sigma, s[1]))
+                s.append(by_column.logit(in_column, s[1]) if per_column else 0)
                 w = weights[way]
                 dot = sum(a * b for a, b in zip(w, s, strict=True)) >> 16
                 p = SQUASH[clip(dot, -2047, 2047) + 2048]
@@ -386,11 +404,9 @@ def walk(
                 weights[way] = [
                     a + (b * missed + (1 << learn - 1) >> learn) for a, b in zip(w, s, strict=True)
                 ]
-                fraction.count((*contexts[0], way), p, bit, 600)
-                neighbours.count((*contexts[1], way), p, bit, 600)
+                by_sigma.count(in_sigma, p, bit, 300)
                 if per_column:
-                    column.count(in_column, p, bit, 600)
-                by_budget.count((*contexts[2], way), p, bit, 600)
+                    by_column.count(in_column, p, bit, 300)
                 if first:
                     first, upwards = False, bool(bit)
                     t -= 1 - bit
@@ -404,40 +420,54 @@ def walk(
                 whole += excess(bits, escapes, 0)
             elif open_low and t + centre == 0:
                 whole -= excess(bits, escapes, 1)
-            context, node = min(n_steps, 23) + (0 if upwards else 24), 1
+            context, node = min(abs(t - start), 23) + (0 if upwards else 24), 1
             for place in range(shift - 1, -1, -1):
                 bit = low_bits.plain_bit(bits, (context, min(node, 32 + place)))
                 whole, node = 2 * whole + bit, 2 * node + bit
             items.append(whole)
             error = clip(16 * t - guess, -2047, 2047)
             if ridge:
-                for k in range(j + 1, min(j // 256 * 256 + 256, n)):
+                for k in range(j + 1, min(j // group * group + group, n)):
                     shifted[k] += lower[j][k] * error
             row.append(t)
-            row_energy += t * t
-            budget -= t * t << 8
-            expected -= expected_energy[j]
+            expected, expected_squares = rest, rest_squares
             sums[j] += t
             squares[j] += t * t
             errors[j] += error * error
-            last_error[j] = error * error
-            second_left, left = left, abs(error)
             row_errors += min(error * error * inverse[j] >> 16, 1 << 14)
-            row_count += 1
+        row_energy = sum(t * t for t in row) - sum(row) ** 2 // n
         if i:
             energy_spread += abs(row_energy - all_energy // i)
         all_energy += row_energy
+        seen += 1
         if ridge and n == width:
             whole_rows.append(row)
             if i + 1 == next_factor and i + 1 < n_rows:
-                next_factor += next_factor // 2
-                factor(whole_rows, ridge * (variance / 65536), i + 1 + mean_prior, lower)
+                next_factor += next_factor // growth
+                compute_factors(
+                    whole_rows, ridge * (variance / 65536), i + 1 + mean_prior, group, lower
+                )
                 level = [
                     math.floor(sum(r[k] for r in whole_rows) / (i + 1 + mean_prior) * 65536 + 0.5)
                     for k in range(width)
                 ]
     bits.finish()
     return items
+
+
+def distribution(guess: int, sigma: int, goal: int, room: int, top: int, centre: int) -> list[int]:
+    share = (739 << 32) // room
+    exponents = []
+    for t in range(-centre, top - centre + 1):
+        left = min(abs(goal - (t * t << 8)) >> 4, 1 << 30)
+        exponents.append(
+            ((16 * t - guess) ** 2 * PRECISION[sigma] >> 20)
+            + (min(left * left, room << 6) * share >> 32)
+        )
+    below = [0]
+    for e in exponents:
+        below.append(below[-1] + 1 + exp2(e - min(exponents)))
+    return below
 
 
 def excess(bits: Bits, escapes: Counters, side: int) -> int:
@@ -450,24 +480,31 @@ def excess(bits: Bits, escapes: Counters, side: int) -> int:
     return number - 1
 
 
-def factor(rows: list[list[int]], ridge: float, total: float, lower: list[list[int]]) -> None:
-    """Python's floats are binary64; every operation below is one rounding."""
+def single(x: float) -> float:
+    """Rounded to binary32.  Of one operation in binary64 that is the operation in binary32."""
+    return ctypes.c_float(x).value
+
+
+def compute_factors(
+    rows: list[list[int]], ridge: float, total: float, group: int, lower: list[list[int]]
+) -> None:
     width = len(rows[0])
-    for first in range(0, width, 256):
-        size = min(256, width - first)
+    for first in range(0, width, group):
+        size = min(group, width - first)
         sums = [float(sum(r[first + k] for r in rows)) for k in range(size)]
         a: list[list[float]] = []
         for i in range(size):
             share = sums[i] / total
             row = [0.0] * size
             for k in range(i, size):
-                row[k] = float(sum(r[first + i] * r[first + k] for r in rows)) - share * sums[k]
-            row[i] += ridge
+                product = float(sum(r[first + i] * r[first + k] for r in rows))
+                row[k] = single(product - share * sums[k])
+            row[i] = single(row[i] + ridge)
             for j in range(i):
-                f = a[j][i] / a[j][j]
+                f = single(a[j][i] / a[j][j])
                 for k in range(i, size):
-                    row[k] -= f * a[j][k]
+                    row[k] = single(row[k] - single(f * a[j][k]))
             a.append(row)
             for k in range(i + 1, size):
-                scaled = math.floor(row[k] / row[i] * 4096 + 0.5)
+                scaled = math.floor(single(single(row[k] / row[i]) * 4096 + 0.5))
                 lower[first + i][first + k] = clip(scaled, -4095, 4095)

@@ -53,6 +53,7 @@ def cases() -> dict[str, NDArray[np.int64]]:
         "extremes": np.array([[LIMIT - 1, -LIMIT, 0], [1, -1, LIMIT - 1]]),
         "scales": np.rint(normal[:, :, None][:80] * np.exp(rng.normal(0, 0.8, 5))).reshape(80, 60),
         "columns that agree": np.rint(common),
+        "tall": np.rint(rng.normal(0, 2, (270, 1)) * 0.5 + rng.normal(0, 2, (270, 20))),
         "short and long": np.rint(rng.normal(0, 2.4, (8, 90))),
     }  # fmt: skip
     return {name: np.asarray(values).astype(np.int64) for name, values in found.items()}
@@ -149,8 +150,8 @@ STREAMS = {
         "f169258fe8"
     ),
     "cm": (
-        "0e020c0a300010073200000bee9d3eeba06103d63d2ac95707c50ad83a5949d45d2f62be08b289d37a09"
-        "d3fc5d988506fb000018757c99198b2b1af1331138248875b66306d34f550452a7613c4e16cc7809"
+        "0e020c0a02300010073200f2000bee9d3ee9f8c79555f4565e2bc899632026728abd6bccb8a06c8b440d"
+        "297aea54d5f5e77c97ffcc874dcb10f7de3b3b2367afd147b1410d56ab9684b3950c97802f"
     ),
     "trellis": (
         "0f020c0a00126266f7ec6cddbfbc7a70926c74defa91c4238f706270e87d723d047b9ebed17fdf8bd080"
