@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.elementwise import normalize
+from pgolf_codec.lm.elementwise import clamp, normalize
 from pgolf_codec.lm.layout import (
     COLUMNS,
     I8,
+    I16,
     I32,
     POSITIONS,
     QUADS,
@@ -163,7 +164,14 @@ def _attend_group(
             shortened(y, _number(b.q, j * share + i, 0) if i < share else address(b.key, 0), kd)
         _store_key(keys, key_start, slot, b.key)
         m = _number(h.qkv_m, layer, v_at)
-        scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, to, kd)
+        if h.added[layer]:
+            scale(_number(acc, row, v_at), factors[row], m, RESIDUAL_LIMIT, to, kd)
+            for c in range(kd):
+                head[c] = clamp(head[c] + b.added[row, g * kd + c], INT8_MAX)
+        else:
+            scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, to, kd)
+        for c in range(kd):
+            b.own[j, c] = head[c]
         _store_value(values, value_start, slots, slot, head)
     seen = max(0, position - window + 1)
     start = seen // SLOTS * SLOTS
@@ -190,3 +198,20 @@ def _attend_group(
             inverse = (np.int64(1) << (32 + h.output_bits)) // b.totals[r]
             out = address(b.attended, (first + j) * b.attended.shape[1] + at)
             weigh(address(b.sums, r * width), inverse, out, kd)
+        if h.exclusive[layer]:
+            for i in range(share):
+                at = q_at + i * kd
+                _leave_out(b.attended[first + j, at : at + kd], b.own[j], h.output_limit)
+
+
+@jit
+def _leave_out(o: I16, v: I32, limit: int) -> None:
+    """Take from o (K) its part along v (K)."""
+    along, size = np.int64(0), np.int64(0)
+    for c in range(v.size):
+        along += np.int64(o[c]) * v[c]
+        size += np.int64(v[c]) * v[c]
+    inverse = np.int64((1 << 32) // max(int(size), 1))
+    for c in range(v.size):
+        part = (along * v[c] * inverse + (np.int64(1) << 31)) >> 32
+        o[c] = clamp(o[c] - part, limit)

@@ -140,8 +140,12 @@ def _by_artifact_name(
     sizes = np.mean(table**2, axis=1) + 1e-12
     shares = _shares(text, c.vocab_size)
     found = Moments(sums["embedding"].lookups / n_tokens, shares / sizes)
-    said = Moments(sums["embedding"].inputs / n_tokens, shares * head.per_share)
-    out = {"embedding": _sum_of(said, found)}
+    name = "embedding" if c.tied else "head"
+    said = Moments(sums[name].inputs / n_tokens, shares * head.per_share)
+    out = {"embedding": _sum_of(said, found)} if c.tied else {"embedding": found, "head": said}
+    if c.value_layers:
+        out["value_table"] = Moments(sums["value_table"].lookups / n_tokens, shares)
+        out["value_proj"] = moments("value_proj")
     if c.bigram_buckets:
         before = np.concatenate(([0], text[:-1])).astype(np.int64)
         pairs = bigram_bucket(before, text.astype(np.int64), c.bigram_buckets)
@@ -151,6 +155,8 @@ def _by_artifact_name(
     for i in range(c.n_layers):
         attention, mlp = f"blocks.{i}.attention", f"blocks.{i}.mlp"
         out[f"blocks.{i}.qkv"] = moments(*(f"{attention}.{w}" for w in ("wq", "wk", "wv")))
+        if c.attention_gate:
+            out[f"blocks.{i}.gate"] = moments(f"{attention}.gate")
         out[f"blocks.{i}.wo"] = moments(f"{attention}.wo")
         out[f"blocks.{i}.up"] = moments(f"{mlp}.up")
         out[f"blocks.{i}.down"] = moments(f"{mlp}.down")

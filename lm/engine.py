@@ -33,6 +33,7 @@ from pgolf_codec.lm.layout import (
 from pgolf_codec.lm.numerics import (
     HEAD_FRAC,
     LOG2_E,
+    LOGIT_FRAC,
     MIX_FRAC,
     NORM_FRAC,
     SCALE_BITS,
@@ -40,7 +41,7 @@ from pgolf_codec.lm.numerics import (
     TABLE_BITS,
     attention_output_bits,
 )
-from pgolf_codec.lm.tables import cosine_table
+from pgolf_codec.lm.tables import cosine_table, sigmoid_table
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
 
 ROWS = 128
@@ -164,6 +165,7 @@ def make_params(w: IntegerWeights) -> Params:
         return np.stack([pack(t[f"blocks.{i}.{name}.q"]) for i in range(c.n_layers)])
 
     qkv_m, wo_m, up_m, down_m, mix_m, gain = [], [], [], [], [], []
+    added_m, gate_m, gate_bias = [], [], []
     kv = c.n_kv_heads * c.d_head
     output_bits = attention_output_bits(activation_limit(c.n_heads * c.d_head))
     for i in range(c.n_layers):
@@ -179,17 +181,29 @@ def make_params(w: IntegerWeights) -> Params:
         down_m.append(matrix_m(f"{name}.down", hidden, residual))
         mix_m.append(multipliers(t[f"{name}.mix"], 32, MIX_FRAC, SCALE_BITS))
         gain.append(t[f"{name}.gain"].astype(np.int64))
-    bigram = c.bigram_buckets > 0
-    slots = [strip_slots(window) for window in c.windows]
+        scales = t.get(f"{name}.value.s", np.zeros(kv, np.float16))
+        added_m.append(multipliers(scales, NORM_FRAC, value, SCALE_BITS).astype(np.int32))
+        if c.attention_gate:
+            gate_m.append(matrix_m(f"{name}.gate", NORM_FRAC, LOGIT_FRAC)[: c.n_heads])
+            gate_bias.append(t[f"{name}.gate_bias"])
+    bigram, values = c.bigram_buckets > 0, bool(c.value_layers)
+    order = list(c.order)
+    windows = [c.windows[i] for i in order]
+    slots = [strip_slots(window) for window in windows]
+    head = "embedding" if c.tied else "head"
+    skips = t["skips"] if c.n_skips else np.zeros((0, c.d_model), np.float16)
     return Params(
         heads=Heads(
             n_heads=c.n_heads,
             n_kv_heads=c.n_kv_heads,
             d_head=c.d_head,
             output_bits=output_bits,
-            gain=np.stack(gain),
-            qkv_m=np.stack(qkv_m),
-            windows=np.array(c.windows, np.int64),
+            output_limit=activation_limit(c.n_heads * c.d_head),
+            gain=np.stack(gain)[order],
+            qkv_m=np.stack(qkv_m)[order],
+            windows=np.array(windows, np.int64),
+            added=np.array([i in c.value_layers for i in order], np.int64),
+            exclusive=np.array([i in c.xsa_layers for i in order], np.int64),
             slots=np.array(slots, np.int64),
             first_slot=np.cumsum([0, *slots[:-1]]).astype(np.int64),
             phases=t["rope_phases"].astype(np.int64),
@@ -199,10 +213,8 @@ def make_params(w: IntegerWeights) -> Params:
         bigram_limit=activation_limit(c.bigram_dim) if bigram else 0,
         residual_frac=residual,
         embedding=t["embedding.q"],
-        head=pack(t["embedding.q"]),
-        head_m=(t["embedding.s"].astype(np.float64) * 2.0**-NORM_FRAC / c.softcap).astype(
-            np.float32
-        ),
+        head=pack(t[f"{head}.q"]),
+        head_m=(t[f"{head}.s"].astype(np.float64) * 2.0**-NORM_FRAC / c.softcap).astype(np.float32),
         smear_m=multipliers(t["smear"], NORM_FRAC, residual, SMEAR_BITS),
         bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
         bigram_m=multipliers(t["bigram.s"], 0, NORM_FRAC, TABLE_BITS)
@@ -220,12 +232,29 @@ def make_params(w: IntegerWeights) -> Params:
         down_m=np.stack(down_m),
         square_shift=t["square_shift"].astype(np.int64),
         cap=np.array([1024 * LOG2_E * c.softcap], np.float32),
+        order=np.array(order, np.int64),
+        kept=-1 if c.activation == "leaky_relu2" else 0,
+        parallel=np.array([i in c.parallel_layers for i in order], np.int64),
+        one=np.full(c.d_model, 1 << MIX_FRAC, np.int32),
+        skip_m=multipliers(skips, 32, MIX_FRAC, SCALE_BITS).astype(np.int32),
+        value=t["value_table.q"] if values else np.zeros((0, 0), np.int8),
+        value_m=multipliers(t["value_table.s"], 0, NORM_FRAC, TABLE_BITS)
+        if values
+        else np.zeros(0, np.int64),
+        value_limit=activation_limit(c.value_dim) if values else 0,
+        value_proj=pack(t["value_proj.q"] if values else np.zeros((0, 2), np.int8)),
+        added_m=np.stack(added_m),
+        gate=per_layer("gate") if c.attention_gate else np.zeros((0, 0, 0), np.int8),
+        gate_m=np.stack(gate_m) if gate_m else np.zeros((0, 0), np.int32),
+        gate_bias=np.stack(gate_bias) if gate_bias else np.zeros((0, 0), np.int32),
+        sigmoid=sigmoid_table(),
     )
 
 
 def make_state(c: ModelConfig, n_streams: int) -> State:
     """Of streams that have seen nothing."""
-    slots, block = sum(map(strip_slots, c.windows)), key_block_bytes(c.d_head)
+    slots = sum(strip_slots(c.windows[i]) for i in c.order)
+    block = key_block_bytes(c.d_head)
     return State(
         position=np.zeros(n_streams, np.int64),
         last_id=np.zeros(n_streams, np.int32),
@@ -233,7 +262,7 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
         strips=Strips(
             keys=np.zeros((n_streams, c.n_kv_heads, slots // 32 * block), np.int8),
             values=np.zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int8),
-            origin=np.zeros((n_streams, c.n_layers), np.int64),
+            origin=np.zeros((n_streams, len(c.order)), np.int64),
         ),
     )
 
@@ -241,7 +270,7 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
 def make_buffers(c: ModelConfig, rows: int) -> Buffers:
     q, kv, share = c.n_heads * c.d_head, c.n_kv_heads * c.d_head, c.n_heads // c.n_kv_heads
     seen, longest = layout.POSITIONS * share, strip_slots(max(c.windows))
-    inner = max(c.d_model, c.bigram_dim)
+    inner = max(c.d_model, c.bigram_dim, c.value_dim)
     return Buffers(
         room=Room(
             cos=np.empty((rows, c.rope_dims // 2), np.int32),
@@ -255,17 +284,24 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
             sums=np.empty((seen, padded(c.d_head)), np.int32),
             totals=np.empty(seen, np.int64),
             attended=np.empty((rows, q), np.int16),
+            added=np.empty((rows, kv), np.int32),
+            own=np.empty((layout.POSITIONS, c.d_head), np.int32),
         ),
         x0=np.empty((rows, c.d_model), np.int32),
         x=np.empty((rows, c.d_model), np.int32),
         y=np.empty((rows, c.d_model), np.int16),
         bigram=np.empty((rows, c.bigram_dim), np.int16),
+        value=np.empty((rows, c.value_dim), np.int16),
         factors=np.empty(rows, np.int32),
+        out_factors=np.empty(rows, np.int32),
         y8=byte_room(rows, c.d_model),
         attended8=byte_room(rows, q),
         hidden8=byte_room(rows, c.d_hidden),
         acc_d=np.empty((rows, padded(c.d_model)), np.int32),
         acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
+        acc_value=np.empty((rows, padded(kv)), np.int32),
+        acc_gate=np.empty((rows, padded(c.n_heads)), np.int32),
+        skips=np.empty((c.n_skips, rows, c.d_model), np.int32),
         acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
         hidden=np.empty((rows, c.d_hidden), np.int16),
         logits=np.empty((layout.HEAD_ROWS, padded(c.vocab_size)), np.int32),

@@ -18,15 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError, CorruptError, ExportError
-from pgolf_codec.lm.blocks import MLP, Attention, Block
+from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
 from pgolf_codec.lm.export_config import DEFAULT_COST
 from pgolf_codec.lm.fold import fold
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.numerics import NORM_FRAC
+from pgolf_codec.lm.numerics import LOGIT_FRAC, NORM_FRAC
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
@@ -38,28 +37,14 @@ BALANCE_OCTAVES = 6
 """Most that a hidden unit's size is changed by: all share one fixed-point position."""
 STEPS_PER_SIGMA = {"matrix": 18.0, "embedding": 36.0, "bigram": 6.0}
 
-MISSING: dict[str, tuple[Any, str]] = {
-    "activation": ("leaky_relu2", "a hidden unit below zero has no other slope than 1/2"),
-    "tied": (True, "the logits have no matrix but the embedding"),
-    "unet": (False, "no state of an earlier layer is kept"),
-    "parallel_layers": ((), "the MLP reads what attention has added to"),
-    "value_layers": ((), "there is no table for values"),
-    "xsa_layers": ((), "attention's output is not seen beside the position's value"),
-    "attention_gate": (False, "there is no sigmoid"),
-}
-"""What the integer engine has no counterpart for: a switch, the value it must have, and why."""
+COLUMNS = ("bigram", "value_table")
+"""Tables with a scale a column."""
 
 
 def exportable(model: Transformer) -> Transformer:
-    """The model without what can be folded away, a layer a pass.
-
-    Raises :class:`ExportError` for parts of :data:`MISSING`.
-    """
-    folded = fold(model, unroll=bool(model.config.passes))
-    for name, (needed, why) in MISSING.items():
-        if (value := getattr(folded.config, name)) != needed:
-            raise ExportError(f"export: {name} = {value!r} has no integers yet: {why}")
-    return folded
+    """The model without what can be folded away."""
+    again = model.config.smear == "gate" and model.config.order.count(0) > 1
+    return fold(model, unroll=again)
 
 
 def load_checkpoint(path: Path, max_len: int) -> Transformer:
@@ -72,28 +57,30 @@ def load_checkpoint(path: Path, max_len: int) -> Transformer:
 
 def peaks(model: Transformer, ids: Tensor) -> dict[str, list[float]]:
     """Largest |value| per layer of what the engine holds in fixed point."""
-    seen: dict[str, list[float]] = {"residual": [], "value": [], "up": []}
+    n_layers = model.config.n_layers
+    seen = {kind: [0.0] * n_layers for kind in ("residual", "value", "up")}
 
-    def attention(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        seen["value"].append(float((inputs[0] @ module.wv.t()).abs().max()))
+    def tell(kind: str, layer: int, largest: Tensor) -> None:
+        seen[kind][layer] = max(seen[kind][layer], float(largest))
 
-    def mlp(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        u = inputs[0] @ module.up.t()
-        seen["up"].append(float(torch.maximum(u.max(), -u.min() / 2)))
+    def activation(name: str, x: Tensor) -> Tensor:
+        if name.endswith("attention.value"):
+            tell("value", int(name.split(".")[1]), x.abs().max())
+        elif name.endswith("mlp.hidden"):  # the square of what is above zero, or half below
+            tell("up", int(name.split(".")[1]), x.max().sqrt())
+        return x
 
-    def block(module: Any, inputs: Any, output: Tensor) -> None:
-        seen["residual"].append(float(output.abs().max()))
+    def block(layer: int) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            tell("residual", layer, torch.maximum(inputs[0].abs().max(), output.abs().max()))
 
-    handles: list[Any] = []
-    for m in model.modules():
-        if isinstance(m, Attention):
-            handles.append(m.register_forward_pre_hook(attention))
-        elif isinstance(m, MLP):
-            handles.append(m.register_forward_pre_hook(mlp))
-        elif isinstance(m, Block):
-            handles.append(m.register_forward_hook(block))
+        return hook
+
+    handles = [m.register_forward_hook(block(i)) for i, m in enumerate(model.blocks)]
+    model.set_activation_map(activation)
     with torch.no_grad():
         model(ids)
+    model.set_activation_map(None)
     for handle in handles:
         handle.remove()
     return seen
@@ -127,8 +114,6 @@ def balance(
             if of_few_levels(f"blocks.{i}.down", p[f"blocks.{i}.mlp.down"].double().numpy()):
                 continue  # its columns have no steps
             up, down = moments[f"blocks.{i}.up"], moments[f"blocks.{i}.down"]
-            if of_few_levels(f"blocks.{i}.down", p[f"blocks.{i}.mlp.down"].double().numpy()):
-                continue  # columns of one row share their magnitude
             weights = Curvature.of(down).column_weights
             size = np.sqrt(weights / np.exp(np.log(weights).mean()))
             size = np.clip(size, 2.0**-BALANCE_OCTAVES, 2.0**BALANCE_OCTAVES)
@@ -147,19 +132,30 @@ def _frac(peak: float, limit: int, most: int) -> int:
 def _most_frac(scales: NDArray[np.float16]) -> int:
     """Most fraction bits of products of normalised vectors whose multipliers fit 31 bits."""
     largest = float(np.abs(scales).max())
+    if not largest:
+        return 14
     return max(0, math.ceil(NORM_FRAC - 1 - math.log2(largest)) - 1)
+
+
+def _of_values(c: ModelConfig, layer: int) -> list[str]:
+    """Tensors whose products are a layer's values."""
+    names = [f"blocks.{layer}.qkv.s"]
+    return [*names, f"blocks.{layer}.value.s"] if layer in c.value_layers else names
 
 
 def matrices(model: Transformer) -> dict[str, NDArray[np.float64]]:
     """What is quantized: the artifact's matrices (rows, columns), without ``.q``."""
     p = {name: t.detach().double().numpy() for name, t in model.named_parameters()}
     out = {"embedding": p["embedding"]}
+    out |= {name: p[name] for name in ("head", "value_table", "value_proj") if name in p}
     if model.config.bigram_buckets:
         out |= {name: p[name] for name in ("bigram", "bigram_proj")}
     for i in range(model.config.n_layers):
         name, attention, mlp = f"blocks.{i}", f"blocks.{i}.attention", f"blocks.{i}.mlp"
         out[f"{name}.qkv"] = np.concatenate([p[f"{attention}.{w}"] for w in ("wq", "wk", "wv")])
         out[f"{name}.wo"] = p[f"{attention}.wo"] * p[f"{attention}.scale"][:, None]
+        if model.config.attention_gate:
+            out[f"{name}.gate"] = p[f"{attention}.gate"]
         out[f"{name}.up"] = p[f"{mlp}.up"]
         out[f"{name}.down"] = p[f"{mlp}.down"] * p[f"{mlp}.scale"][:, None]
     return out
@@ -192,16 +188,25 @@ def quantize(
     for name, matrix in matrices(model).items():
         found = of_few_levels(name, matrix)
         if found is None:
-            found = quantizer(name, matrix, "columns" if name == "bigram" else "rows")
-        scales = found.column_scales if name == "bigram" else found.row_scales
+            found = quantizer(name, matrix, "columns" if name in COLUMNS else "rows")
+        scales = found.column_scales if name in COLUMNS else found.row_scales
         assert scales is not None
         out[f"{name}.q"], out[f"{name}.s"] = found.values.astype(np.int8), scales
+    value_scales = out.pop("value_proj.s", np.zeros(0, np.float16))
     for i in range(c.n_layers):
         out[f"blocks.{i}.mix"] = p[f"blocks.{i}.mix"].astype(np.float16)
         # scores are in 2**-18, exponents in base-2 units of 2**-10, the shift is 28
         unit = math.log2(math.e) / math.sqrt(c.d_head) * 2.0 ** (10 - 18 + 28)
         gain = p[f"blocks.{i}.attention.gain"]
         out[f"blocks.{i}.gain"] = np.rint(gain * unit).astype(np.int32)
+        if i in c.value_layers:
+            scale = p[f"blocks.{i}.attention.value_scale"] * value_scales.astype(np.float64)
+            out[f"blocks.{i}.value.s"] = scale.astype(np.float16)
+        if c.attention_gate:
+            bias = p[f"blocks.{i}.attention.gate_bias"]
+            out[f"blocks.{i}.gate_bias"] = np.rint(bias * 2.0**LOGIT_FRAC).astype(np.int32)
+    if c.n_skips:
+        out["skips"] = p["skips"].astype(np.float16)
     out["rope_phases"] = np.array(rope_phases(c), np.uint16)
     hidden_limit = activation_limit(c.d_hidden)
     up_frac = [
@@ -209,7 +214,7 @@ def quantize(
         for i, x in enumerate(seen["up"])
     ]
     value_frac = [
-        min(_frac(x, 127, 14), _most_frac(out[f"blocks.{i}.qkv.s"]))
+        min(_frac(x, 127, 14), *(_most_frac(out[name]) for name in _of_values(c, i)))
         for i, x in enumerate(seen["value"])
     ]
     hidden_frac = [_frac(x * x, hidden_limit, 14) for x in seen["up"]]

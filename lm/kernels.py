@@ -33,7 +33,7 @@ from pgolf_codec.lm.layout import (
     Params,
     State,
 )
-from pgolf_codec.lm.numerics import FACTOR_SHIFT, NORM_FRAC, RESIDUAL_LIMIT, UNIT_RMS
+from pgolf_codec.lm.numerics import FACTOR_SHIFT, GATE_FRAC, NORM_FRAC, RESIDUAL_LIMIT, UNIT_RMS
 from pgolf_codec.lm.products import matmul8, matmul16
 from pgolf_codec.lm.tiles import address
 from pgolf_codec.lm.vectors import (
@@ -76,6 +76,8 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
                 for c in range(p.bigram.shape[1]):
                     v = scaled(p.bigram[row, c], p.bigram_m[c])
                     b.bigram[r, c] = clamp(v, p.bigram_limit)
+            for c in range(p.value.shape[1]):
+                b.value[r, c] = clamp(scaled(p.value[token, c], p.value_m[c]), p.value_limit)
             s.last_id[lane + i] = token
             set_angles(p.heads, s.position[lane + i] + j, b.room.cos[r], b.room.sin[r])
     if p.bigram.shape[0] > 0:
@@ -83,6 +85,8 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         for r in range(n * t):
             b.factors[r] = 1 << FACTOR_SHIFT
         add_scaled_rows(b.x0, b.acc_d, b.factors, p.proj_m, n * t)
+    if p.value.shape[0] > 0:
+        matmul16(b.value, p.value_proj, b.acc_value, n * t, b.scratch)
 
 
 @jit
@@ -112,23 +116,75 @@ def plain_bytes(x: I16, out: Any, factors: I32, rows: int) -> None:
 
 
 @jit
-def mix_rows(x: I32, x0: I32, m: I32, rows: int) -> None:
+def mix_rows(x: I32, x0: I32, first: I32, second: I32, rows: int) -> None:
     for r in range(rows):
-        mix(address(x[r], 0), address(x0[r], 0), address(m[0], 0), address(m[1], 0), x.shape[1])
+        mix(address(x[r], 0), address(x0[r], 0), address(first, 0), address(second, 0), x.shape[1])
+
+
+@jit
+def copy_rows(x: I32, out: I32, rows: int) -> None:
+    for r in range(rows):
+        for c in range(x.shape[1]):
+            out[r, c] = x[r, c]
+
+
+@jit
+def add_to_values(acc: I32, m: I32, out: I32, rows: int) -> None:
+    """What a layer adds to its values, of the products with the values' embedding."""
+    for r in range(rows):
+        for c in range(out.shape[1]):
+            out[r, c] = clamp(scaled(acc[r, c], m[c]), RESIDUAL_LIMIT)
+
+
+@jit
+def gate_rows(acc: I32, factors: I32, m: I32, bias: I32, sigmoid: I32, out: I16, rows: int) -> None:
+    """Multiply each head of ``out`` (rows, H * K) by the sigmoid of its gate."""
+    width = out.shape[1] // m.size
+    half = np.int64(1) << (GATE_FRAC - 1)
+    for r in range(rows):
+        for h in range(m.size):
+            product = (np.int64(acc[r, h]) * factors[r] + (1 << (FACTOR_SHIFT - 1))) >> FACTOR_SHIFT
+            z = scaled(product, m[h]) + np.int64(bias[h])
+            gate = np.int64(sigmoid[min(abs(z), sigmoid.size - 1)])
+            gate = gate if z >= 0 else (np.int64(1) << GATE_FRAC) - gate
+            for c in range(h * width, (h + 1) * width):
+                out[r, c] = (np.int64(out[r, c]) * gate + half) >> GATE_FRAC
 
 
 @jit
 def activate_rows(
-    acc: I32, m: I32, shift: int, limit: int, hidden: I16, out: Any, factors: I32, rows: int
-) -> None:
+    acc: I32, factors: I32, m: I32, shift: int, limit: int, kept: int, hidden: I16, out: Any,
+    out_factors: I32, rows: int,
+) -> None:  # fmt: skip
     """From products of bytes to hidden units as bytes."""
     n = hidden.shape[1]
     for r in range(rows):
         row = address(hidden[r], 0)
         products = address(acc[r], 0)
-        largest = leaky_square(products, factors[r], address(m, 0), shift, limit, row, n)
+        largest = leaky_square(products, factors[r], address(m, 0), shift, limit, kept, row, n)
         bytes16(row, byte_scale(largest), address(out[r], 0), n)
-        factors[r] = byte_factor(largest, UNIT_RMS)
+        out_factors[r] = byte_factor(largest, UNIT_RMS)
+
+
+@jit
+def attention(p: Params, s: State, j: int, lane: int, n: int, t: int, b: Buffers) -> None:
+    """Add to b.x what pass ``j`` attends to, from the bytes of its input."""
+    layer, rows = p.order[j], n * t
+    matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
+    if p.heads.added[j]:
+        add_to_values(b.acc_value, p.added_m[layer], b.room.added, rows)
+    for i in range(n):
+        position = s.position[lane + i]
+        attend(p.heads, s.strips, j, lane + i, position, i * t, t, b.acc_qkv, b.factors, b.room)
+    if p.gate.shape[0] > 0:
+        matmul8(b.y8, p.gate[layer], b.acc_gate, rows)
+        gate_rows(
+            b.acc_gate, b.factors, p.gate_m[layer], p.gate_bias[layer], p.sigmoid,
+            b.room.attended, rows,
+        )  # fmt: skip
+    plain_bytes(b.room.attended, b.attended8, b.out_factors, rows)
+    matmul8(b.attended8, p.wo[layer], b.acc_d, rows)
+    add_scaled_rows(b.x, b.acc_d, b.out_factors, p.wo_m[layer], rows)
 
 
 @jit
@@ -137,30 +193,26 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
     n, t = ids.shape
     rows = n * t
     embed(p, s, lane, ids, b)
-    for r in range(rows):
-        for c in range(b.x.shape[1]):
-            b.x[r, c] = b.x0[r, c]
-    for layer in range(p.square_shift.size):
-        mix_rows(b.x, b.x0, p.mix_m[layer], rows)
+    copy_rows(b.x0, b.x, rows)
+    n_skips = p.skip_m.shape[0]
+    for j in range(p.order.size):
+        layer = p.order[j]
+        if n_skips <= j < 2 * n_skips:
+            mix_rows(b.x, b.skips[2 * n_skips - 1 - j], p.one, p.skip_m[j - n_skips], rows)
+        mix_rows(b.x, b.x0, p.mix_m[layer, 0], p.mix_m[layer, 1], rows)
         normalized_bytes(b.x, b.y8, b.factors, rows)
-        matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
-        for i in range(n):
-            position = s.position[lane + i]
-            attend(
-                p.heads, s.strips, layer, lane + i, position, i * t, t, b.acc_qkv, b.factors,
-                b.room,
-            )  # fmt: skip
-        plain_bytes(b.room.attended, b.attended8, b.factors, rows)
-        matmul8(b.attended8, p.wo[layer], b.acc_d, rows)
-        add_scaled_rows(b.x, b.acc_d, b.factors, p.wo_m[layer], rows)
-        normalized_bytes(b.x, b.y8, b.factors, rows)
+        attention(p, s, j, lane, n, t, b)
+        if not p.parallel[j]:
+            normalized_bytes(b.x, b.y8, b.factors, rows)
         matmul8(b.y8, p.up[layer], b.acc_up, rows)
         activate_rows(
-            b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, b.hidden8,
-            b.factors, rows,
+            b.acc_up, b.factors, p.up_m[layer], p.square_shift[layer], p.hidden_limit, p.kept,
+            b.hidden, b.hidden8, b.out_factors, rows,
         )  # fmt: skip
         matmul8(b.hidden8, p.down[layer], b.acc_d, rows)
-        add_scaled_rows(b.x, b.acc_d, b.factors, p.down_m[layer], rows)
+        add_scaled_rows(b.x, b.acc_d, b.out_factors, p.down_m[layer], rows)
+        if j < n_skips:
+            copy_rows(b.x, b.skips[j], rows)
     for r in range(rows):
         normalize(b.x[r], squares(address(b.x[r], 0), b.x.shape[1]), b.y[r])
     for i in range(n):

@@ -86,17 +86,20 @@ def key_block_bytes(d_head: int) -> int:
 
 
 class Heads(NamedTuple):
-    """What attention needs to know of a model."""
+    """What attention needs to know of a model; P passes through layers."""
 
     n_heads: int
     n_kv_heads: int
     d_head: int
     output_bits: int
-    gain: I64  # (L, H)
-    qkv_m: I32  # (L, padded)
-    windows: I64  # (L)
-    slots: I64  # (L): length of the strip, a multiple of 64
-    first_slot: I64  # (L): where a layer's strip starts
+    output_limit: int
+    gain: I64  # (P, H)
+    qkv_m: I32  # (P, padded)
+    windows: I64  # (P)
+    slots: I64  # (P): length of the strip, a multiple of 64
+    first_slot: I64  # (P): where a pass's strip starts
+    added: I64  # (P): whether Room.added joins the values
+    exclusive: I64  # (P): whether outputs lose their part along the own value
     phases: I64  # (R / 2)
     cosine: I32
 
@@ -110,7 +113,7 @@ class Strips(NamedTuple):
 
     keys: I8  # (n, G, slots / 32 * key_block_bytes)
     values: I8  # (n, G, slots * K')
-    origin: I64  # (n, L): position of the first slot, a multiple of 64
+    origin: I64  # (n, P): position of the first slot, a multiple of 64
 
 
 class Room(NamedTuple):
@@ -127,6 +130,8 @@ class Room(NamedTuple):
     sums: I32  # (POSITIONS * H / G, K')
     totals: I64  # (POSITIONS * H / G)
     attended: I16  # (rows, H * K)
+    added: I32  # (rows, G * K)
+    own: I32  # (POSITIONS, K): values
 
 
 class Params(NamedTuple):
@@ -154,6 +159,20 @@ class Params(NamedTuple):
     down_m: I32
     square_shift: I64  # (L)
     cap: F32  # (1) 1024 log2(e) softcap
+    order: I64  # (P): the layer of each pass
+    kept: int  # what vectors.leaky_square takes
+    parallel: I64  # (P)
+    one: I32  # (D): the factor 1 of vectors.mix
+    skip_m: I32  # (skips, D)
+    value: I8  # (V, Dv), or (0, 0)
+    value_m: I64  # (Dv)
+    value_limit: int
+    value_proj: I8
+    added_m: I32  # (L, G * K), or (0, 0)
+    gate: I8  # (L, blocks, bytes), or (0, 0, 0)
+    gate_m: I32  # (L, H)
+    gate_bias: I32  # (L, H)
+    sigmoid: I32
 
 
 class State(NamedTuple):
@@ -173,12 +192,17 @@ class Buffers(NamedTuple):
     x: I32
     y: I16  # (rows, D)
     bigram: I16  # (rows, Db)
-    factors: I32  # (rows): A of the bytes below
+    value: I16  # (rows, Dv)
+    factors: I32  # (rows): A of y8
+    out_factors: I32  # (rows): A of the other bytes
     y8: Any  # (rows, D) bytes
     attended8: Any  # (rows, H * K)
     hidden8: Any  # (rows, F)
     acc_d: I32  # (rows, D padded)
     acc_qkv: I32
+    acc_value: I32  # (rows, G * K padded)
+    acc_gate: I32  # (rows, H padded)
+    skips: I32  # (skips, rows, D)
     acc_up: I32
     hidden: I16  # (rows, F)
     logits: I32  # (HEAD_ROWS, V padded)

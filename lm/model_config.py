@@ -184,3 +184,8 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raise :class:`ConfigError` on unknown, missing or ill-typed keys."""
         return from_table(cls, values, "model config")
+
+
+def default(name: str) -> Any:
+    """Of a switch: off."""
+    return next(f.default for f in dataclasses.fields(ModelConfig) if f.name == name)

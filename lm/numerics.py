@@ -35,6 +35,9 @@ PADE_BELOW = (28.0, 3150.0, 62370.0, 135135.0)
 """tanh(x) is nearly x A(x**2) / B(x**2), |x| < CAP_BOUND; coefficients, highest first."""
 LOG2_E = 1.4426950408889634
 
+LOGIT_FRAC, GATE_FRAC = 10, 14
+"""Of what a gate is the sigmoid of, and of the gate."""
+
 GAIN_BITS = 26
 SCALE_BITS = 31
 """Of the gains of attention, and of the multipliers of matrices and of ``mix``."""

@@ -39,6 +39,11 @@ def log2_table() -> NDArray[np.int32]:
     return _frozen(np.log2(1 + i / (1 << EXP2_BITS)) * (1 << EXP2_BITS), LOG2_CRC)
 
 
+def sigmoid_table() -> NDArray[np.int32]:
+    """(8192,) int32: round(2**14 / (1 + exp(-i / 1024)))."""
+    return _frozen(2**14 / (1 + np.exp(-np.arange(8192) / 1024)), SIGMOID_CRC)
+
+
 def cosine_table() -> NDArray[np.int32]:
     """(65536,) int32: round(2**14 * cos(2 pi i / 65536)); sine is a quarter turn behind."""
     quarter = PHASES // 4
@@ -51,3 +56,4 @@ def cosine_table() -> NDArray[np.int32]:
 LOG2_CRC = 0x646A04F5
 EXP2_CRC = 0xD3F76E47
 COSINE_CRC = 0x1886CEDF
+SIGMOID_CRC = 0x1B5E7224

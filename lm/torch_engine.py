@@ -22,6 +22,7 @@ from pgolf_codec.errors import DeviceError
 from pgolf_codec.lm import torch_ops as ops
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
+from pgolf_codec.lm.model_config import default
 from pgolf_codec.lm.numerics import (
     HEAD_FRAC,
     INT8_MAX,
@@ -38,6 +39,12 @@ from pgolf_codec.lm.numerics import (
 from pgolf_codec.lm.tables import cosine_table
 from pgolf_codec.lm.torch_ops import Matrix, WideMatrix, exact_dtype
 from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+
+ONLY_ON_THE_CPU = (
+    *("activation", "tied", "unet", "passes", "parallel_layers"),
+    *("value_layers", "xsa_layers", "attention_gate"),
+)
+"""Switches of a model that :mod:`pgolf_codec.lm.engine` knows, and this module does not."""
 
 LANES = 32
 """The number of streams is rounded up to a multiple of this (see :class:`Matrix`)."""
@@ -99,6 +106,10 @@ class TorchEngine:
     ) -> None:
         """``fused``: whether the kernels of :mod:`triton_ops` are used; None is where they can."""
         c, t = weights.config, weights.tensors
+        if parts := [name for name in ONLY_ON_THE_CPU if getattr(c, name) != default(name)]:
+            raise DeviceError(
+                f"the model's {parts[0]} has no integers on devices yet, only on a CPU"
+            )
         self.fused = self.fuses(device) if fused is None else fused
         self.config, self.fingerprint, self.device = c, fingerprint, device
         self.n_symbols = c.vocab_size

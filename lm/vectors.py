@@ -335,12 +335,15 @@ def rotate(t: _Turn, a: list[Any], _: Any) -> list[Any]:
     return []
 
 
-@_kernel("i32 int32 i32 int32 int32 i16", (_I32, 0, "smax"))
+@_kernel("i32 int32 i32 int32 int32 int32 i16", (_I32, 0, "smax"))
 def leaky_square(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
-    """LeakyReLU(1/2) squared: arguments acc, factor, m, shift, limit, out; the largest."""
-    b, (acc, factor, m, shift, limit, out) = t.b, a[:6]
+    """LeakyReLU(1/2) squared, or ReLU: arguments acc, factor, m, shift, limit, kept, out.
+
+    ``kept`` is -1, or 0 where nothing below zero counts.  Returns the largest.
+    """
+    b, (acc, factor, m, shift, limit, kept, out) = t.b, a[:7]
     u = t.clamp(_scaled(t, acc, factor, m), INT16_MAX)
-    u = b.select(b.icmp_signed("<", u, t.all(0)), b.ashr(u, t.all(1)), u)
+    u = b.select(b.icmp_signed("<", u, t.all(0)), b.and_(b.ashr(u, t.all(1)), t.all(kept)), u)
     half = b.lshr(b.shl(_I32(1), shift), _I32(1))
     squared = b.lshr(b.add(b.mul(u, u), t.all(half)), t.all(shift))
     found = t.smaller(squared, t.all(limit))

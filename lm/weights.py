@@ -35,16 +35,29 @@ def tensor_specs(c: ModelConfig) -> dict[str, TensorSpec]:
     """Name, shape and type of every tensor of a model, in the artifact's order."""
     specs: dict[str, TensorSpec] = {}
     _matrix(specs, "embedding", c.vocab_size, c.d_model)
+    if not c.tied:
+        _matrix(specs, "head", c.vocab_size, c.d_model)
     specs["smear"] = TensorSpec((c.d_model,), np.float16)
     if c.bigram_buckets:
         specs["bigram.q"] = TensorSpec((c.bigram_buckets, c.bigram_dim), np.int8)
         specs["bigram.s"] = TensorSpec((c.bigram_dim,), np.float16)
         _matrix(specs, "bigram_proj", c.d_model, c.bigram_dim)
+    if c.value_layers:
+        specs["value_table.q"] = TensorSpec((c.vocab_size, c.value_dim), np.int8)
+        specs["value_table.s"] = TensorSpec((c.value_dim,), np.float16)
+        specs["value_proj.q"] = TensorSpec((c.n_kv_heads * c.d_head, c.value_dim), np.int8)
+    if c.n_skips:
+        specs["skips"] = TensorSpec((c.n_skips, c.d_model), np.float16)
     for i in range(c.n_layers):
         block = f"blocks.{i}"
         specs[f"{block}.mix"] = TensorSpec((2, c.d_model), np.float16)
         _matrix(specs, f"{block}.qkv", (c.n_heads + 2 * c.n_kv_heads) * c.d_head, c.d_model)
         specs[f"{block}.gain"] = TensorSpec((c.n_heads,), np.int32)
+        if i in c.value_layers:
+            specs[f"{block}.value.s"] = TensorSpec((c.n_kv_heads * c.d_head,), np.float16)
+        if c.attention_gate:
+            _matrix(specs, f"{block}.gate", c.n_heads, c.d_model)
+            specs[f"{block}.gate_bias"] = TensorSpec((c.n_heads,), np.int32)
         _matrix(specs, f"{block}.wo", c.d_model, c.n_heads * c.d_head)
         _matrix(specs, f"{block}.up", c.d_hidden, c.d_model)
         _matrix(specs, f"{block}.down", c.d_model, c.d_hidden)
