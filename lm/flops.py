@@ -11,7 +11,7 @@ from pgolf_codec.lm.model import Transformer
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "4090": 165e12}
 """A second, of dense bfloat16 products, by a part of the device's name (data sheets)."""
 
-_SIZE, _REPEATS = 1024, 3
+_SIZE, _REPEATS = 1024, 20
 
 
 def flops_per_token(model: Transformer, seq_len: int) -> float:
