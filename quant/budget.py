@@ -58,6 +58,24 @@ class Bill:
         """All that another machine needs beside Python."""
         return self.challenge_bytes + self.tokenizer_bytes + self.decoder_bytes
 
+    def to_dict(self) -> dict[str, int]:
+        return {
+            "model_bytes": self.model_bytes,
+            "code_bytes": self.code_bytes,
+            "challenge_bytes": self.challenge_bytes,
+            "tokenizer_bytes": self.tokenizer_bytes,
+            "decoder_bytes": self.decoder_bytes,
+            "all_bytes": self.all_bytes,
+        }
+
+
+def decoder_bytes() -> int:
+    """Of the Python files of this package that decoding may import; no library it needs."""
+    from pgolf_codec import codec, lm, quant
+
+    folders = [Path(file).parent for m in (codec, lm, quant) if (file := m.__file__)]
+    return file_bytes(folders)
+
 
 def file_bytes(paths: Iterable[Path]) -> int:
     """Bytes on disk of files, and of the Python files below folders."""

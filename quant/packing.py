@@ -6,18 +6,21 @@ The main path is :func:`pack`; what a tensor gets is in its :class:`Rule`.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.errors import CoderError, ConfigError, PgolfError, TensorError
+from pgolf_codec.errors import BudgetError, CoderError, ConfigError, PgolfError, TensorError
 from pgolf_codec.quant import coders
 from pgolf_codec.quant.bag import CodedTensor, dump_bag
+from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
 from pgolf_codec.quant.schemes import (
     INTEGERS,
@@ -29,8 +32,10 @@ from pgolf_codec.quant.schemes import (
 from pgolf_codec.quant.tensors import Tensor
 
 _NO_SCHEME = ("none", "lossless")
-AUTO = ("raw", "ans-hist", "ans-scale", "cm")
+AUTO = ("raw", "ans-hist", "ans-scale", "cm", "trellis")
 """Coders that ``auto`` tries."""
+SEARCH = ("raw", "trellis")
+"""The same while a search packs again and again."""
 LEAST_ITEMS = 1024
 """Smaller tensors are lossless unless a rule names them."""
 
@@ -120,12 +125,14 @@ def pack(
     rules: Sequence[Rule] = (),
     coder: str = "auto",
     progress: Callable[[int], object] = lambda n_done: None,
+    done: MutableMapping[tuple[str, str], Packed] | None = None,
 ) -> tuple[bytes, PackReport]:
     """A ``.pgw``, and how its bytes came about.
 
     The first rule that matches a tensor's name counts; a tensor without one is
     lossless.  What is :class:`Quantized` already stays as it is.  Every tensor is decoded
-    again and compared.  Raises :class:`TensorError`, :class:`CoderError`.
+    again and compared.  ``done`` remembers tensors by name and scheme for a next call with
+    the same tensors and coders.  Raises :class:`TensorError`, :class:`CoderError`.
     """
     report, packed, first_of = PackReport(), [], dict[bytes, str]()
     n_done = 0
@@ -136,18 +143,96 @@ def pack(
             if twin != name:
                 report.same[name] = twin
                 continue
-        attempt = _Attempts((rule and rule.coder) or coder)
-        coded, row = _pack_one(name, tensor, rule, attempt)
-        report.decode_seconds += _seconds(_check, tensor, coded)
-        report.encode_seconds += attempt.seconds
-        report.n_params += int(np.prod(coded.shape))
-        report.tensors.append(row)
-        packed.append(coded)
+        key = (name, str(rule and rule.scheme))
+        made = done.get(key) if done is not None else None
+        if made is None:
+            made = _pack_and_check(name, tensor, rule, (rule and rule.coder) or coder)
+            if done is not None and not (rule and rule.scheme and rule.scheme.sigmas):
+                done[key] = made
+        report.decode_seconds += made.decode_seconds
+        report.encode_seconds += made.encode_seconds
+        report.n_params += int(np.prod(made.coded.shape))
+        report.tensors.append(made.row)
+        packed.append(made.coded)
         n_done += tensor.n_bytes if isinstance(tensor, Tensor) else tensor.values.nbytes
         progress(n_done)
     blob = dump_bag(packed, report.same)
     report.file_bytes = len(blob)
     return blob, report
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A tensor that is packed."""
+
+    coded: CodedTensor
+    row: TensorReport
+    encode_seconds: float
+    decode_seconds: float
+
+
+def pack_within(
+    tensors: Mapping[str, Tensor | Quantized],
+    cap_bytes: int,
+    *,
+    rules: Sequence[Rule],
+    coder: str = "auto",
+    more_bytes: int = 0,
+    keep: Path | None = None,
+    log: Log = lambda line: None,
+) -> tuple[bytes, PackReport]:
+    """As :func:`pack`, with such steps that the file and ``more_bytes`` just fit ``cap_bytes``.
+
+    All schemes that have a number (``trellis:0.4``, ``int6:12.85``) get coarser or finer
+    together.  ``auto`` tries :data:`SEARCH` only.  ``keep`` is a file by which a search
+    that was stopped goes on.  Raises :class:`BudgetError` if nothing lands within 0.1%
+    below the cap.
+    """
+    digest = hashlib.sha256(f"{coder} {more_bytes} {[str(rule) for rule in rules]}".encode())
+    for name, tensor in tensors.items():
+        digest.update(name.encode() + b"\0")
+        digest.update(tensor.digest() if isinstance(tensor, Tensor) else tensor.values.tobytes())
+    n_items = sum(
+        t.bits.size
+        for name, t in tensors.items()
+        if isinstance(t, Tensor) and _has_knob(rule_of(name, t, rules), t)
+    )
+    if not n_items:
+        raise BudgetError("no tensor has a scheme with steps to search, such as trellis:0.4")
+    done: dict[tuple[str, str], Packed] = {}
+    last: tuple[float, bytes, PackReport] | None = None
+
+    def at(octaves: float) -> tuple[bytes, PackReport]:
+        nonlocal last
+        if last is None or last[0] != octaves:
+            names = "search" if coder == "auto" else coder
+            last = (octaves, *pack(tensors, rules=_coarser(rules, octaves), coder=names, done=done))
+        return last[1:]
+
+    found = fit(
+        lambda octaves: len(at(octaves)[0]) + more_bytes,
+        cap_bytes,
+        bytes_per_octave=n_items / 8,
+        keep=keep,
+        key=digest.hexdigest(),
+        log=log,
+    )
+    return at(found.octaves)
+
+
+def _coarser(rules: Sequence[Rule], octaves: float) -> list[Rule]:
+    return [replace(rule, scheme=rule.scheme and rule.scheme.coarser(octaves)) for rule in rules]
+
+
+def _has_knob(rule: Rule | None, tensor: Tensor) -> bool:
+    scheme = rule.scheme if rule else None
+    return bool(scheme and scheme.sigmas and tensor.is_float and len(tensor.shape) > 1)
+
+
+def _pack_and_check(name: str, tensor: Tensor | Quantized, rule: Rule | None, coder: str) -> Packed:
+    attempt = _Attempts(coder)
+    coded, row = _pack_one(name, tensor, rule, attempt)
+    return Packed(coded, row, attempt.seconds, _seconds(_check, tensor, coded))
 
 
 def parse_scheme(text: str) -> Scheme | None:
@@ -203,7 +288,7 @@ class _Attempts:
     """An encoder of integers that tries coders; remembers the first array's sizes."""
 
     def __init__(self, coder: str) -> None:
-        self.names = AUTO if coder == "auto" else (coder,)
+        self.names = {"auto": AUTO, "search": SEARCH}.get(coder, (coder,))
         self.coded_bytes: dict[str, int] = {}
         self.chosen = ""
         self.values: NDArray[Any] = np.zeros(0, np.int32)

@@ -19,6 +19,10 @@ from pgolf_codec.errors import ConfigError, TensorError
 
 MAX_WEIGHT = 127
 _LARGEST = {"int8": 127, "int6": 31, "int5": 15, "int4": 7, "ternary": 1, "binary": 1}
+_STATES = {"step": 0, "priced": 1} | {f"trellis{n or ''}": n or 8 for n in (0, 4, 8, 16, 32)}
+"""Kinds with a free step; 0 is rounding to nearest, without a price of bits."""
+DEFAULT_STEP = 0.4
+"""Of a row's standard deviation."""
 _LEAST_SCALE = 2.0**-24
 """The least float16 above zero."""
 
@@ -50,34 +54,46 @@ class Quantized:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How to round: ``int8``, ``int6``, ``int5``, ``int4``, ``ternary``, ``binary``.
+    """How to round: a range of integers, or a step.
 
-    ``int6`` has the largest item of a row at the end of the range, ``int6:12.85`` has
-    12.85 standard deviations of the row there and cuts off what is beyond.
+    ``int8``, ``int6``, ``int5``, ``int4``, ``ternary``, ``binary``: ``int6`` has the largest
+    item of a row at the end of the range, ``int6:12.85`` has 12.85 standard deviations of
+    the row there and cuts off what is beyond.
+
+    ``step:0.4`` has steps of 0.4 standard deviations of the row and no range,
+    ``priced:0.4`` weighs the entropy coder's bits against the error, and ``trellis:0.4``
+    (8 states; ``trellis32:0.4``) gets less error for the same bits.
     """
 
     kind: str
-    clip_sigmas: float | None = None
+    sigmas: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
         """Raises :class:`ConfigError`."""
-        kind, colon, clip = text.partition(":")
-        if kind not in _LARGEST or (colon and not kind.startswith("int")):
-            known = ", ".join(("none", *_LARGEST))
+        kind, colon, number = text.partition(":")
+        free = kind in _STATES
+        if not (free or kind in _LARGEST) or (colon and not free and not kind.startswith("int")):
+            known = ", ".join(("none", *_LARGEST, *_STATES))
             raise ConfigError(f"no scheme {text!r}; there are {known}, and int6:12.85")
         if not colon:
-            return cls(kind)
+            return cls(kind, DEFAULT_STEP if free else None)
         try:
-            sigmas = float(clip)
+            sigmas = float(number)
         except ValueError:
             sigmas = 0.0
         if not 0 < sigmas < math.inf:
-            raise ConfigError(f"scheme {text!r}: {clip!r} standard deviations")
+            raise ConfigError(f"scheme {text!r}: {number!r} standard deviations")
         return cls(kind, sigmas)
 
     def __str__(self) -> str:
-        return self.kind if self.clip_sigmas is None else f"{self.kind}:{self.clip_sigmas:g}"
+        return self.kind if self.sigmas is None else f"{self.kind}:{self.sigmas:g}"
+
+    def coarser(self, octaves: float) -> Scheme:
+        """The same with steps of 2**octaves times their size; itself if it has no such knob."""
+        if self.sigmas is None:
+            return self
+        return Scheme(self.kind, self.sigmas * 2.0**octaves)
 
 
 def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
@@ -92,23 +108,41 @@ def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
         raise TensorError(f"{scheme}: NaN or infinity among the weights")
     if not w.size:
         return Quantized(np.zeros(weights.shape, np.int32), np.ones(len(w), np.float16))
+    if scheme.kind in _STATES:
+        return _free(w, weights.shape, scheme)
     top = _LARGEST[scheme.kind]
     if scheme.kind in ("ternary", "binary"):
         scale = np.abs(w).mean(axis=1)  # BitNet's, a row
-    elif scheme.clip_sigmas is None:
+    elif scheme.sigmas is None:
         scale = np.abs(w).max(axis=1) / top
     else:
-        scale = scheme.clip_sigmas * w.std(axis=1) / top
+        scale = scheme.sigmas * w.std(axis=1) / top
         scale = np.where(scale > 0, scale, np.abs(w).max(axis=1) / top)
     scale = np.where(scale > 0, np.maximum(scale, _LEAST_SCALE), 1.0)
-    if scale.max() > np.finfo(np.float16).max:
-        raise TensorError(f"{scheme}: a scale of {scale.max():g} is beyond float16")
-    steps = scale.astype(np.float16)
+    steps = _checked(scale, scheme)
     if scheme.kind == "binary":
         q = np.where(w < 0, -1, 1)
     else:
         q = np.clip(np.rint(w / steps.astype(np.float64)[:, None]), -top, top)
     return Quantized(q.astype(np.int32).reshape(weights.shape), steps)
+
+
+def _free(w: NDArray[np.float64], shape: tuple[int, ...], scheme: Scheme) -> Quantized:
+    from pgolf_codec.quant import steps
+
+    assert scheme.sigmas is not None
+    n_states = _STATES[scheme.kind]
+    if n_states:
+        values, scale = steps.priced(w, scheme.sigmas, n_states)
+    else:
+        values, scale = steps.nearest(w, scheme.sigmas)
+    return Quantized(values.reshape(shape), _checked(scale, scheme))
+
+
+def _checked(scale: NDArray[np.float64], scheme: Scheme) -> NDArray[np.float16]:
+    if not scale.max() <= np.finfo(np.float16).max:
+        raise TensorError(f"{scheme}: a scale of {scale.max():g} is beyond float16")
+    return scale.astype(np.float16)
 
 
 def _steps(w: NDArray[np.float64], axis: int, steps_per_sigma: float) -> NDArray[np.float16]:

@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_codec import files
 from pgolf_codec.cli import OK
 from pgolf_codec.cli.options import add_talk
+from pgolf_codec.errors import MissingPackageError, RefusedError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
-    from pgolf_codec.quant.packing import PackReport, Rule
+    from pgolf_codec.codec.tokenizer import Tokenizer
+    from pgolf_codec.quant.packing import Rule
     from pgolf_codec.quant.tensors import Tensor
 
-SUFFIX = ".pgw"
+SUFFIX, MODEL = ".pgw", ".pglm"
+SEQ_LEN = 1024
+"""Ids of a row of calibration text."""
 
 
 def pack_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help=".safetensors, or a torch checkpoint")
+    parser.add_argument(
+        "file", metavar="FILE", help=".safetensors, a torch checkpoint, or a .pglm to code again"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", help=f"default: FILE with {SUFFIX}")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite")
-    _add_source(parser, default="none")
+    _add_source(parser)
     parser.add_argument(
         "--coder", default="auto", metavar="NAME", help="see `pgolf-codec coders`; default: auto"
     )
+    parser.add_argument(
+        "--budget", type=int, metavar="BYTES",
+        help="search the steps at which file and --code just fit; --quant is then trellis",
+    )  # fmt: skip
+    parser.add_argument(
+        "--code", nargs="+", default=[], metavar="FILE", help="counted in the budget, as it is"
+    )
     parser.add_argument("--json", action="store_true", help="print a report, a row a tensor")
+    model = parser.add_argument_group(f"a checkpoint of `pgolf-codec train` as a model ({MODEL})")
+    model.add_argument("--tokenizer", metavar="FILE", help="a sentencepiece model; counted below")
+    model.add_argument(
+        "--calibration", metavar="FILE", help="training text, or its ids: .bin, uint16"
+    )
+    model.add_argument("--recipe", metavar="TOML", help="whose [export] says how; default: trellis")
     add_talk(parser)
 
 
@@ -47,20 +69,163 @@ def unpack_options(parser: argparse.ArgumentParser) -> None:
 
 def run_pack(options: argparse.Namespace) -> int:
     """Read, quantize and code, write, report."""
-    from pgolf_codec.quant.checkpoints import read_tensors
-    from pgolf_codec.quant.packing import pack
+    from pgolf_codec.quant.budget import Bill, decoder_bytes, file_bytes
 
     source = Path(options.file)
-    rules = _rules(options)
-    tensors = read_tensors(source, options.key)
-    n_total = sum(tensor.n_bytes for tensor in tensors.values())
-    with Progress(options.file, n_total, None if options.quiet else sys.stderr) as progress:
-        blob, report = pack(tensors, rules=rules, coder=options.coder, progress=progress.update)
-    target = Path(options.output) if options.output else source.with_suffix(SUFFIX)
+    code_bytes = file_bytes(map(Path, options.code))
+    if source.suffix == MODEL:
+        target, blob, tensors = _coded_again(options, source)
+    elif options.calibration or Path(options.output or "").suffix == MODEL:
+        target, blob, tensors = _packed_model(options, source, code_bytes)
+    else:
+        target, blob, tensors = _packed_tensors(options, source, code_bytes)
     with files.replacing(target, overwrite=options.force) as out:
         out.write(blob)
-    _report(options, report)
+    _search_file(target).unlink(missing_ok=True)
+    inside = target.suffix == MODEL or not options.tokenizer  # a .pglm contains it
+    tokenizer = 0 if inside else file_bytes([Path(options.tokenizer)])
+    bill = Bill(len(blob), code_bytes, tokenizer, decoder_bytes())
+    _report(options, tensors | {"bill": bill.to_dict()})
     return OK
+
+
+def _packed_tensors(
+    options: argparse.Namespace, source: Path, code_bytes: int
+) -> tuple[Path, bytes, dict[str, Any]]:
+    """Where to, what, and its report: any tensors as a .pgw."""
+    from pgolf_codec.quant.checkpoints import read_tensors
+    from pgolf_codec.quant.packing import pack, pack_within
+
+    rules = _rules(options)
+    tensors = read_tensors(source, options.key)
+    target = Path(options.output) if options.output else source.with_suffix(SUFFIX)
+    _refuse_existing(target, options)
+    if options.budget is None:
+        n_total = sum(tensor.n_bytes for tensor in tensors.values())
+        with Progress(options.file, n_total, None if options.quiet else sys.stderr) as progress:
+            blob, report = pack(tensors, rules=rules, coder=options.coder, progress=progress.update)
+    else:
+        blob, report = pack_within(
+            tensors,
+            options.budget,
+            rules=rules,
+            coder=options.coder,
+            more_bytes=code_bytes,
+            keep=_search_file(target),
+            log=_log(options),
+        )
+    return target, blob, report.to_dict()
+
+
+def _packed_model(
+    options: argparse.Namespace, source: Path, code_bytes: int
+) -> tuple[Path, bytes, dict[str, Any]]:
+    """The same, of a checkpoint of ours as a .pglm."""
+    import dataclasses
+
+    from pgolf_codec.codec.tokenizer import Tokenizer
+    from pgolf_codec.errors import ConfigError
+    from pgolf_codec.lm.export_config import ExportConfig, load_export_config
+
+    if not (options.tokenizer and options.calibration):
+        raise ConfigError(f"a {MODEL} needs --tokenizer and --calibration")
+    config = load_export_config(Path(options.recipe)) if options.recipe else ExportConfig()
+    config = dataclasses.replace(config, coder=options.coder)
+    if options.budget is not None:
+        config = dataclasses.replace(config, max_bytes=options.budget)
+    try:
+        from pgolf_codec.lm.artifact import pack
+        from pgolf_codec.lm.export import load_checkpoint
+    except ImportError as error:
+        raise MissingPackageError(f"{source}: pip install pgolf-codec[train] ({error})") from None
+    target = Path(options.output) if options.output else source.with_suffix(MODEL)
+    _refuse_existing(target, options)
+    tokenizer = Tokenizer.from_sentencepiece(Path(options.tokenizer).read_bytes())
+    with _ids(Path(options.calibration), tokenizer) as ids:
+        blob = pack(
+            load_checkpoint(source, SEQ_LEN),
+            ids,
+            tokenizer,
+            config,
+            name=target.stem,
+            seq_len=SEQ_LEN,
+            more_bytes=code_bytes,
+            keep=_search_file(target),
+            log=_log(options),
+        )
+    return target, blob, _sections(blob)
+
+
+def _coded_again(options: argparse.Namespace, source: Path) -> tuple[Path, bytes, dict[str, Any]]:
+    """The same weights in a .pglm by another coder."""
+    from pgolf_codec.errors import ConfigError
+    from pgolf_codec.quant.artifact import dump_artifact, load_artifact
+
+    if options.budget is not None:
+        raise ConfigError(f"{source}: steps can be searched from a checkpoint only")
+    target = Path(options.output) if options.output else source
+    model = load_artifact(source).artifact
+    blob = dump_artifact(
+        model.weights, model.tokenizer, name=model.name, bpb=model.bpb, coder=options.coder
+    )
+    return target, blob, _sections(blob)
+
+
+def _sections(blob: bytes) -> dict[str, Any]:
+    """The report of a .pglm."""
+    from pgolf_codec.quant.artifact import parse_artifact
+
+    found = parse_artifact(blob)
+    rows = []
+    for name, tensor in found.weights.tensors.items():
+        rows.append(
+            {
+                "tensor": name,
+                "shape": list(tensor.shape),
+                "dtype": str(tensor.dtype),
+                "coder": found.codings[name],
+                "coded_bytes": found.coded_sizes[name],
+                "total_bits_per_param": 8 * found.coded_sizes[name] / max(1, tensor.size),
+            }
+        )
+    n_params = found.weights.n_params
+    totals = {
+        "n_params": n_params,
+        "file_bytes": len(blob),
+        "bits_per_param": 8 * len(blob) / n_params,
+    }
+    return {"tensors": rows, "totals": totals}
+
+
+@contextlib.contextmanager
+def _ids(path: Path, tokenizer: Tokenizer) -> Iterator[Path]:
+    """A file of ids: this one, or a temporary one with those of a text."""
+    if path.suffix == ".bin":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ids = Path(folder) / "train.bin"
+        ids.write_bytes(tokenizer.encode(path.read_bytes()).astype("<u2").tobytes())
+        yield ids
+
+
+def _refuse_existing(target: Path, options: argparse.Namespace) -> None:
+    """Before the work, not behind it."""
+    if target.exists() and not options.force:
+        raise RefusedError(target, "already exists; not overwritten")
+
+
+def _search_file(target: Path) -> Path:
+    """What a search weighed so far; removed when the output is there."""
+    return target.with_name(f"{target.name}.search")
+
+
+def _log(options: argparse.Namespace) -> Callable[[str], None]:
+    def log(line: str) -> None:
+        if not options.quiet and (options.verbose or sys.stderr.isatty()):
+            print(line, file=sys.stderr, flush=True)
+
+    return log
 
 
 def run_unpack(options: argparse.Namespace) -> int:
@@ -98,7 +263,7 @@ def bench_coders_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help=f"{SUFFIX}, .pglm, .safetensors, or a torch checkpoint"
     )
-    _add_source(parser, default="none")
+    _add_source(parser)
     parser.add_argument("--coders", metavar="NAME,...", help="only these; default: all there are")
     parser.add_argument("--plot", metavar="PICTURE", help="draw bits against speed: .png, .svg")
     parser.add_argument("--json", action="store_true", help="print rows and totals as JSON")
@@ -183,11 +348,12 @@ def _packed_integers(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _add_source(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--quant", default=default, metavar="SCHEME",
+        "--quant", metavar="SCHEME",
         help="none, int8, int6, int5, int4, ternary, binary; int6:12.85 clips rows at 12.85 "
-        f"standard deviations; default: {default}",
+        "standard deviations; step:0.4, priced:0.4, trellis:0.4 and trellis32:0.4 have steps "
+        "of 0.4 standard deviations; default: none",
     )  # fmt: skip
     parser.add_argument("--rules", metavar="TOML", help="schemes by name pattern")
     parser.add_argument("--key", help="the entry of a checkpoint that has the weights")
@@ -200,30 +366,37 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
     rules = []
     if options.rules:
         rules = parse_rules(Path(options.rules).read_text(encoding="utf-8"))
-    return [*rules, Rule("*", parse_scheme(options.quant), least_items=LEAST_ITEMS)]
+    quant = options.quant or ("none" if getattr(options, "budget", None) is None else "trellis")
+    return [*rules, Rule("*", parse_scheme(quant), least_items=LEAST_ITEMS)]
 
 
-def _report(options: argparse.Namespace, report: PackReport) -> None:
-    facts = report.to_dict()
+def _report(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(facts))
         return
     if options.verbose:
         for row in facts["tensors"]:
             _print_row(row)
-    if not options.quiet:
-        totals = facts["totals"]
+    if options.quiet:
+        return
+    totals, bill = facts["totals"], facts["bill"]
+    print(
+        f"{totals['n_params']} parameters, {totals['file_bytes']} bytes, "
+        f"{totals['bits_per_param']:.3f} bits a parameter"
+    )
+    if options.budget is not None or options.code:
         print(
-            f"{totals['n_params']} parameters, {totals['file_bytes']} bytes, "
-            f"{totals['bits_per_param']:.3f} bits a parameter"
+            f"As the challenge counts: {bill['challenge_bytes']} bytes, "
+            f"{bill['code_bytes']} of them code; "
+            f"with tokenizer and decoder: {bill['all_bytes']}"
         )
 
 
 def _print_row(row: dict[str, Any]) -> None:
     shape = "×".join(map(str, row["shape"]))
     print(
-        f"{row['tensor']:<40} {shape:>14} {row['scheme']:<12} {row['coder']:<10} "
-        f"{row['coded_bytes']:>10} + {row['scale_bytes']} bytes"
+        f"{row['tensor']:<40} {shape:>14} {row.get('scheme', ''):<12} {row['coder']:<10} "
+        f"{row['coded_bytes']:>10} + {row.get('scale_bytes', 0)} bytes"
     )
 
 

@@ -82,6 +82,92 @@ def test_bench_of_everything(weights: Path, capsys: pytest.CaptureFixture[str]) 
     assert picture.read_bytes().startswith(b"<?xml")
 
 
+def numbers(report: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(report)["bill"]
+    return found
+
+
+def big(folder: Path) -> Path:
+    """40 thousand weights, one layer wilder than the other, and a tensor that stays lossless."""
+    rng = np.random.default_rng(4)
+    path = folder / "big.safetensors"
+    tensors = {
+        "a": Tensor.from_array(rng.normal(0, 0.1, (160, 128)).astype(np.float32)),
+        "b": Tensor.from_array((rng.standard_t(4, (150, 128)) * 3).astype(np.float32)),
+        "norm": Tensor.from_array(np.ones(128, np.float32)),
+    }
+    write_safetensors(path, tensors)
+    return path
+
+
+@pytest.mark.parametrize("options", [[], ["--quant", "step:0.3"], ["--quant", "int6:12.85"]])
+def test_a_budget_lands(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the cap, code and all, and within 0.1% of it; the same bytes again."""
+    weights, packed, code = big(tmp_path), tmp_path / "big.pgw", tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 1234)
+    command = ["pack", str(weights), "--budget", "17000", "--code", str(code), "--json", *options]
+    assert main(command) == 0
+    bill = numbers(capsys.readouterr().out)
+    assert bill["code_bytes"] == 1234
+    assert bill["model_bytes"] == packed.stat().st_size
+    assert bill["challenge_bytes"] == bill["model_bytes"] + 1234
+    assert 17000 - 17 <= bill["challenge_bytes"] <= 17000
+    assert bill["all_bytes"] > bill["challenge_bytes"] + 100_000  # this package's code
+    first = packed.read_bytes()
+    assert main([*command, "-f"]) == 0
+    assert packed.read_bytes() == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "big.pgw", "big.safetensors", "train_gpt.py"
+    ]  # fmt: skip
+    assert main(["unpack", str(packed), "-o", str(tmp_path / "back.safetensors")]) == 0
+    before, after = read_safetensors(weights), read_safetensors(tmp_path / "back.safetensors")
+    for name in ("a", "b"):
+        w, v = before[name].floats().astype(float), after[name].floats().astype(float)
+        assert 0 < np.sqrt(np.mean((w - v) ** 2)) / w.std() < 0.25
+    assert np.array_equal(before["norm"].bits, after["norm"].bits)
+
+
+def test_a_search_that_was_stopped_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgolf_codec.quant import packing
+
+    weights, real, calls = big(tmp_path), packing.pack, [0]
+    command = ["pack", str(weights), "--budget", "17000", "--quant", "step", "-v"]
+    command += ["--coder", "trellis"]
+
+    def stopping(*arguments: object, **named: object) -> object:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(packing, "pack", stopping)
+    assert main(command) == 130
+    assert (tmp_path / "big.pgw.search").exists()
+    assert not (tmp_path / "big.pgw").exists()
+    stopped = capsys.readouterr().err.count("octaves")
+    assert main(command) == 0
+    tried = capsys.readouterr().err.count("octaves")
+    assert stopped == 1
+    assert calls[0] - 2 == tried - 1 > 0  # the first was known
+    assert not (tmp_path / "big.pgw.search").exists()
+
+
+def test_budgets_that_nothing_meets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = big(tmp_path)
+    for options, message in (
+        (["--budget", "300"], "no steps land"),
+        (["--budget", "17000", "--quant", "int6"], "no tensor has a scheme with steps"),
+        (["--budget", "17000", "--code", str(tmp_path / "none.py")], "no such file"),
+    ):
+        assert main(["pack", str(weights), *options]) == 1
+        assert message in capsys.readouterr().err.replace("No such", "no such")
+    assert not (tmp_path / "big.pgw").exists()
+
+
 def test_errors_leave_nothing(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(weights.parent.iterdir())
     for arguments, message in (
