@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature, Floats, Rounder, gptq, nearest
 from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.rounding import Quantized, round_columns, round_rows
-from pgolf_codec.quant.scalar import clipped_steps, range_steps, searched_steps
+from pgolf_codec.quant.scalar import clipped_steps, magnitudes, range_steps, searched_steps
 from pgolf_codec.quant.trellis_search import search
 from pgolf_codec.quant.waterfilling import (
     LEAST_ROW,
@@ -109,6 +110,44 @@ class Gptq:
         else:
             q = gptq(weights, self.curvatures[name], steps.matrix, nearest(top))
         return Quantized(q.astype(np.int32), steps.rows, steps.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class FewLevels:
+    """Ternary or binary by GPTQ: one magnitude a row, and 0 if ``zero`` is set.
+
+    The magnitude is that of least squared error for the row as it is, the mean of |w| if
+    all weights have it; GPTQ's repairs do the rest.
+    """
+
+    zero: bool
+    curvatures: Mapping[str, Curvature]
+
+    def __call__(self, name: str, weights: Floats, scales: Scales) -> Quantized:
+        w = weights.T if scales == "columns" else weights
+        magnitude = magnitudes(w, zero=self.zero)
+        steps = Steps(None, magnitude) if scales == "columns" else Steps(magnitude, None)
+        rounder = nearest(1) if self.zero else _signs
+        q = gptq(weights, self.curvatures[name], steps.matrix, rounder)
+        return Quantized(q.astype(np.int32), steps.rows, steps.columns)
+
+
+def _signs(column: int, target: Floats, weight: Floats) -> NDArray[np.int8]:
+    return np.where(target < 0, -1, 1).astype(np.int8)
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """A quantizer for each pattern of names (as of a shell), the first that matches; or another."""
+
+    rules: Sequence[tuple[str, Quantizer]]
+    otherwise: Quantizer
+
+    def __call__(self, name: str, weights: Floats, scales: Scales) -> Quantized:
+        for pattern, quantizer in self.rules:
+            if fnmatch.fnmatchcase(name, pattern):
+                return quantizer(name, weights, scales)
+        return self.otherwise(name, weights, scales)
 
 
 @dataclass(frozen=True, slots=True)

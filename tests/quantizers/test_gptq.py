@@ -9,9 +9,9 @@ import pytest
 
 from pgolf_codec.quant.gptq import Curvature, gptq, nearest
 from pgolf_codec.quant.moments import Moments
-from pgolf_codec.quant.quantizers import Gptq, Nearest, Waterfilled, curvatures
+from pgolf_codec.quant.quantizers import ByName, FewLevels, Gptq, Nearest, Waterfilled, curvatures
 from pgolf_codec.quant.rounding import Quantized, round_rows
-from pgolf_codec.quant.scalar import clipped_steps, searched_steps
+from pgolf_codec.quant.scalar import clipped_steps, magnitudes, searched_steps
 from pgolf_codec.quant.waterfilling import waterfill
 
 Problem = tuple[np.ndarray, Moments]
@@ -131,3 +131,49 @@ def test_clips() -> None:
     largest = np.abs(w).max(axis=1)
     assert searched[1] == np.float16(100 / 7)  # an outlier that is dearer to cut than to keep
     assert (searched[2:] * 7.0 < 0.9 * largest[2:]).all()
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_few_levels(problem: Problem, zero: bool) -> None:
+    """One magnitude a row, better than rounding to it without repairs."""
+    w, moments = problem
+    found = FewLevels(zero, curvatures({"m": moments}))("m", w, "rows")
+    assert set(np.unique(found.values)) == ({-1, 0, 1} if zero else {-1, 1})
+    assert found.row_scales is not None
+    scale = found.row_scales.astype(float)[:, None]
+    plain = np.where(zero & (np.abs(w) < scale / 2), 0.0, np.sign(w)) * scale
+    assert moments.loss(w - found.floats()) < 0.8 * moments.loss(w - plain)
+    columns = FewLevels(zero, curvatures({"m": moments}))("m", w, "columns")
+    assert columns.row_scales is None
+    assert columns.column_scales is not None
+    assert columns.column_scales.shape == (64,)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_magnitudes_have_the_least_error(zero: bool) -> None:
+    w = np.random.default_rng(1).standard_normal((4, 40))
+    found = magnitudes(w, zero=zero).astype(float)
+
+    def error(size: np.ndarray) -> np.ndarray:
+        size = size[:, None]
+        levels = np.abs(w)[..., None] - np.stack(
+            [0 * w if zero else size + 0 * w, size + 0 * w], -1
+        )
+        return np.asarray((levels**2).min(axis=-1).sum(axis=1))
+
+    for factor in (0.5, 0.8, 0.95, 1.05, 1.3, 2.0):
+        assert (error(found) <= error(found * factor) + 1e-3).all()
+
+
+def test_rules_by_name(problem: Problem) -> None:
+    w, moments = problem
+    few = FewLevels(True, {"blocks.0.up": Curvature.of(moments)})
+    rules = ByName(
+        [("blocks.*.up", few), ("b*", Nearest({"matrix": 2.0}))], Nearest({"matrix": 9.0})
+    )
+    for name, expected in (
+        ("blocks.0.up", few("blocks.0.up", w, "rows")),
+        ("blocks.0.down", Nearest({"matrix": 2.0})("x", w, "rows")),
+        ("embedding", Nearest({"matrix": 9.0})("x", w, "rows")),
+    ):
+        assert np.array_equal(rules(name, w, "rows").values, expected.values)
