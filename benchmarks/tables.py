@@ -601,7 +601,56 @@ def scaling(results: dict[str, Any]) -> str:
     )
 
 
+def adaptation(results: dict[str, Any]) -> str:
+    """What learning from the text gives: in the format, and in float at test time."""
+    out = ""
+    if exact := results.get("format"):
+        rows = []
+        for row in exact["rows"]:
+            plain, adapted, kilobytes = row["plain"], row["adapted"], row["n_bytes"] / 1000
+            rows.append(
+                [
+                    row["text"],
+                    f"{plain['bpb']:.4f}",
+                    f"{adapted['bpb']:.4f}",
+                    f"{100 * (adapted['bpb'] / plain['bpb'] - 1):+.1f}%",
+                    *(
+                        f"{1000 * kind[way] / kilobytes:.0f}"
+                        for way in ("encode_seconds", "decode_seconds")
+                        for kind in (plain, adapted)
+                    ),
+                ]
+            )
+        head = ["text", "bpb plain", "adapted", "", "ms/kB to compress", "adapted"]
+        head += ["to decompress", "adapted"]
+        out += (
+            f"In the format: the first {exact['rows'][0]['n_bytes']:,} bytes of each text, model "
+            f"`{exact['model']}`, whole archives, CPU time of one thread.\n\n"
+            f"{markdown(head, rows)}"
+        )
+    if tuned := results.get("float"):
+        none = {row["text"]: row["bpb"] for row in tuned["rows"] if row["variant"] == "nothing"}
+        rows = [
+            [
+                f"{row['text']}: {row['variant']}",
+                f"{row['learning_rate']:g}",
+                f"{row['bpb']:.4f}",
+                f"{row['bpb'] - none[row['text']]:+.4f}",
+                f"{row['milliseconds_a_symbol']:.2f}",
+            ]
+            for row in tuned["rows"]
+        ]
+        head = ["what learns", "rate", "bpb", "gain", "ms a symbol"]
+        out += (
+            f"{out and chr(10)}In float, at test time: the first {tuned['rows'][0]['n_bytes']:,} "
+            f"bytes, blocks of {tuned['block']} symbols behind {tuned['context']}, one step a "
+            f"block, CPU time of one thread.\n\n{markdown(head, rows)}"
+        )
+    return out
+
+
 TABLES = (
+    Table("adaptation", "docs/ADAPTATION.md", adaptation),
     Table("text", "README.md", texts),
     Table("streams", "docs/STREAMS.md", streams),
     Table("engine", "docs/SPEED.md", engine),

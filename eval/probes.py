@@ -162,7 +162,8 @@ def causality(probe: Probe) -> list[Check]:
     Where rows are probabilities of the symbols alone, that of a flipped symbol is
     another symbol's, so only rows before are compared; C2 sees to the rest.
     """
-    seen = [leak for change in _changes(probe) if (leak := _leak(probe, change)) is not None]
+    changes = [change for change in _changes(probe) if change.place < len(probe.ids)]
+    seen = [leak for change in changes if (leak := _leak(probe, change)) is not None]
     for place in range(min([N_SEARCH, *(leak.row for leak in seen)]) if seen else 0):
         leak = _leak(probe, _flip(probe, place))
         if leak is not None:
@@ -175,7 +176,8 @@ def causality(probe: Probe) -> list[Check]:
         kind = "sees the symbol itself" if itself else "sees later symbols"
         evidence = f"{first.what} at {first.place} moves its distribution by {first.bits:.3g} bits"
         findings = [probe.finding("C1", kind, first.row, evidence)]
-    detail = f"{N_FLIPS} symbols flipped, {N_SCRAMBLES} tails replaced"
+    n_flips = sum(change.what == _FLIPPED for change in changes)
+    detail = f"{n_flips} symbols flipped, {len(changes) - n_flips} tails replaced"
     checks = [Check.of("C1", "later symbols", detail, findings)]
     last = len(probe.ids) - 1
     through = [leak for leak in seen if leak.place == last and leak.row < last // 2]

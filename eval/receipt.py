@@ -151,9 +151,13 @@ class PredictorReceipt(Receipt):
         return [
             ("claimed", f"{text}{_bpb(self.claimed_bpb)}"),
             *way_lines,
-            ("symbols", f"{self.n_symbols_coded} in {self.n_documents} documents"),
+            ("symbols", f"{self.n_symbols_coded}; {self.n_documents} {_documents(self)}"),
             ("process", self.isolation),
         ]
+
+
+def _documents(receipt: PredictorReceipt) -> str:
+    return "document" if receipt.n_documents == 1 else "documents"
 
 
 def read_receipt(text: str | bytes) -> Receipt:

@@ -98,7 +98,8 @@ class Report:
     def describe(self) -> str:
         """For people: a line a check, and under it what was found."""
         audited = f"the first {self.audited_symbols} symbols audited"
-        text = f"{self.input_bytes} bytes, {self.n_documents} documents, {audited}"
+        documents = f"{self.n_documents} document{'' if self.n_documents == 1 else 's'}"
+        text = f"{self.input_bytes} bytes, {documents}, {audited}"
         lines = [
             f"{'predictor':<12} {self.predictor}, {self.n_symbols} symbols",
             f"{'text':<12} {text}",
@@ -112,6 +113,8 @@ class Report:
                 lines.append(f"{'':<12} {finding.kind}{at}{inside}: {finding.evidence}")
         for rule in self.broken:
             lines.append(f"{'BROKEN':<12} {rule}: {RULES[rule]}")
-        if not self.broken:
+        if not self.audited_symbols:
+            lines.append("nothing was audited: the text has no symbols")
+        elif not self.broken:
             lines.append("no rule was found broken")
         return "\n".join(lines) + "\n"

@@ -73,6 +73,20 @@ def replacing(
     _sync_folder(path.parent)
 
 
+def check_target(name: str | None) -> None:
+    """Raise :class:`RefusedError` now for what could not be written after long work.
+
+    None and ``-`` (standard output) are no files.
+    """
+    if name is None or name == "-":
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise RefusedError(name, "is a directory")
+    if not path.parent.is_dir():
+        raise RefusedError(path.parent, "is not a folder")
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Whether both names lead to one existing file."""
     try:
