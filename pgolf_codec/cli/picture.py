@@ -102,10 +102,7 @@ def _target(name: str, options: argparse.Namespace) -> Path | None:
             raise RefusedError("(stdout)", "is a terminal; use -o PAGE, or -f to write there")
         return None
     target = Path(options.output or f"{name}.html")
-    if target.is_dir():
-        raise RefusedError(target, "is a directory")
-    if not target.parent.is_dir():
-        raise RefusedError(target.parent, "is not a folder")
+    files.check_target(str(target))
     if target.exists() and not options.force:
         raise RefusedError(target, "already exists; -f overwrites")
     if name != "-" and files.same_file(target, Path(name)):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError, complain
-from pgolf_codec.cli.options import add_model, add_talk, add_threads, positive
+from pgolf_codec.cli.options import add_model, add_talk, add_threads, measure, positive
 from pgolf_codec.cli.ranks import all_ranks, is_first
-from pgolf_codec.errors import VerificationError
+from pgolf_codec.errors import PredictorError, VerificationError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     add_talk(parser)
     parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
     parser.add_argument(
-        "--claim", type=float, metavar="BPB", help="the score that is claimed for the predictor"
+        "--claim", type=measure, metavar="BPB", help="the score that is claimed for the predictor"
     )
     _add_predictor(parser, required=False)
 
@@ -35,8 +37,10 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 def run_verify(options: argparse.Namespace) -> int:
     """Print the receipt, or write it; FAILED if a claim does not hold."""
     (name,) = options.files
+    files.check_target(options.json)
     try:
-        receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
+        with _naming(options.predictor):
+            receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
     except VerificationError as error:
         receipt = error.receipt
         if is_first():
@@ -58,7 +62,7 @@ def audit_options(parser: argparse.ArgumentParser) -> None:
         "--symbols", type=positive, metavar="N", help="audit the first N symbols (default: 512)"
     )
     parser.add_argument(
-        "--tolerance", type=float, metavar="BITS", help="by which a probability may move (.01)"
+        "--tolerance", type=measure, metavar="BITS", help="by which a probability may move (.01)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of what is changed (default: 0)")
     parser.add_argument(
@@ -74,17 +78,21 @@ def run_audit(options: argparse.Namespace) -> int:
     """Print the report, or write it; FAILED if a rule is broken."""
     from pgolf_codec.eval.audit import DEFAULT_SYMBOLS, DEFAULT_TOLERANCE_BITS, audit, read_manifest
 
+    files.check_target(options.json)
     tolerance = options.tolerance
-    report = audit(
-        options.predictor,
-        _text(options),
-        n_symbols=options.symbols or DEFAULT_SYMBOLS,
-        tolerance_bits=DEFAULT_TOLERANCE_BITS if tolerance is None else tolerance,
-        seed=options.seed,
-        manifest=None if options.manifest is None else read_manifest(options.manifest),
-        max_bytes=options.max_size,
-        limits=_limits(options),
-    )
+    text = _text(options)
+    manifest = None if options.manifest is None else read_manifest(options.manifest)
+    with _naming(options.predictor):
+        report = audit(
+            options.predictor,
+            text,
+            n_symbols=options.symbols or DEFAULT_SYMBOLS,
+            tolerance_bits=DEFAULT_TOLERANCE_BITS if tolerance is None else tolerance,
+            seed=options.seed,
+            manifest=manifest,
+            max_bytes=options.max_size,
+            limits=_limits(options),
+        )
     if options.json is not None:
         _write(options.json, report.to_json())
     if options.json != "-" and not options.quiet:
@@ -146,6 +154,17 @@ def _verify_predictor(options: argparse.Namespace) -> Receipt:
             progress=progress.update,
             ranks=all_ranks(),
         )
+
+
+@contextlib.contextmanager
+def _naming(predictor: str | None) -> Iterator[None]:
+    """Say whose failure it is."""
+    try:
+        yield
+    except PredictorError as error:
+        if predictor is None or predictor in str(error):
+            raise
+        raise PredictorError(f"{predictor}: {error}") from None
 
 
 def _text(options: argparse.Namespace) -> Text:
