@@ -57,6 +57,24 @@ def exact_cosine() -> list[int]:
     return [*half, *(-c for c in half)]
 
 
+@cache
+def exact_sigmoid() -> list[int]:
+    """2**14 / (1 + exp(-i/1024)), times 2**_DIGITS, to within 2**20 units."""
+    one = 1 << _DIGITS
+    step, term, k = one, one, 0  # exp(-1/1024)
+    while term:
+        k += 1
+        term = -term // (1024 * k) if k % 2 else -(term // (1024 * k))
+        step += term
+        if abs(term) <= 1:
+            break
+    out, power_of_e = [], one
+    for _ in range(8192):
+        out.append((one << (14 + _DIGITS)) // (one + power_of_e))
+        power_of_e = power_of_e * step >> _DIGITS
+    return out
+
+
 def table(exact: list[int], crc: int) -> list[int]:
     out = [rounded(v) for v in exact]
     assert zlib.crc32(struct.pack(f"<{len(out)}i", *out)) == crc
@@ -64,6 +82,7 @@ def table(exact: list[int], crc: int) -> list[int]:
 
 
 COS = table(exact_cosine(), 0x1886CEDF)
+SIGMOID = table(exact_sigmoid(), 0x1B5E7224)
 
 
 def sat(a: int, limit: int) -> int:
@@ -125,9 +144,37 @@ def output_bits(n: int) -> int:
     return min(6, (limit(n) // 127).bit_length() - 1)
 
 
+def without(o: list[int], v: list[int], most: int) -> list[int]:
+    """o without its part along v."""
+    along = sum(a * b for a, b in zip(o, v, strict=True))
+    inverse = 2**32 // max(sum(b * b for b in v), 1)
+    return [sat(a - ((along * b * inverse + 2**31) >> 32), most) for a, b in zip(o, v, strict=True)]
+
+
 def float32(v: float) -> float:
     """Rounded to binary32; behind one binary64 operation on binary32 numbers this is exact."""
     return float(struct.unpack("<f", struct.pack("<f", v))[0])
+
+
+OFF: dict[str, Any] = {
+    "activation": "leaky_relu2",
+    "tied": True,
+    "unet": False,
+    "passes": [],
+    "parallel_layers": [],
+    "value_layers": [],
+    "value_dim": 0,
+    "xsa_layers": [],
+    "attention_gate": False,
+}
+"""What a configuration need not tell."""
+
+
+def mixed(x: list[int], y: list[int], first: list[int], second: list[int]) -> list[int]:
+    return [
+        sat((u * a + v * b + 2**27) >> 28, 2**21 - 1)
+        for u, v, a, b in zip(x, y, first, second, strict=True)
+    ]
 
 
 class Model:
@@ -147,7 +194,8 @@ class Model:
             at += size
         self.fingerprint = blob[at:]
         assert hashlib.sha256(blob[:at]).digest() == self.fingerprint
-        self.config: dict[str, Any] = {"bigram_buckets": 0, "softcap": 30, **head["config"]}
+        self.config: dict[str, Any] = {"bigram_buckets": 0, "softcap": 30, **OFF, **head["config"]}
+        self.order = self.config["passes"] or list(range(self.config["n_layers"]))
         c = self.config
         self.tensors: dict[str, Any] = {
             name: self._read(name, *section)
@@ -157,6 +205,8 @@ class Model:
         inner = {"qkv": c["d_model"], "up": c["d_model"], "embedding": c["d_model"]}
         inner |= {"wo": c["n_heads"] * c["d_head"], "down": c["d_hidden"], "mix": c["d_model"]}
         inner |= {"bigram": c.get("bigram_dim", 0), "bigram_proj": c.get("bigram_dim", 0)}
+        inner |= {"head": c["d_model"], "skips": c["d_model"], "gate": c["d_model"]}
+        inner |= {"value_table": c["value_dim"], "value_proj": c["value_dim"]}
         for name, flat in self.tensors.items():
             columns = inner.get(name.removesuffix(".q").split(".")[-1])
             if columns and not name.endswith(".s"):
@@ -170,7 +220,7 @@ class Model:
             return list(struct.unpack(f"<{len(data)}b", data))
         if name == "rope_phases":
             return list(struct.unpack(f"<{len(data) // 2}H", data))
-        if name.endswith((".s", ".mix")) or name == "smear":
+        if name.endswith((".s", ".mix")) or name in ("smear", "skips"):
             return [Fraction(v) for v in struct.unpack(f"<{len(data) // 2}e", data)]
         return list(struct.unpack(f"<{len(data) // 4}i", data))
 
@@ -181,6 +231,10 @@ class Model:
             "embedding": c["vocab_size"] * d,
             "bigram": c["bigram_buckets"] * c.get("bigram_dim", 0),
             "bigram_proj": d * c.get("bigram_dim", 0),
+            "head": c["vocab_size"] * d,
+            "value_table": c["vocab_size"] * c["value_dim"],
+            "value_proj": c["n_kv_heads"] * c["d_head"] * c["value_dim"],
+            "gate": c["n_heads"] * d,
             "qkv": (heads + 2 * c["n_kv_heads"] * c["d_head"]) * d,
             "wo": d * heads,
             "up": c["d_hidden"] * d,
@@ -225,8 +279,9 @@ class Stream:
         self.t, self.p = 0, 0
         self.e = [0] * c["d_model"]
         groups = range(c["n_kv_heads"])
-        self.keys: Any = [[[] for _ in groups] for _ in c["windows"]]
-        self.values: Any = [[[] for _ in groups] for _ in c["windows"]]
+        self.keys: Any = [[[] for _ in groups] for _ in model.order]
+        self.values: Any = [[[] for _ in groups] for _ in model.order]
+        self.added: list[int] = []
         self.multipliers = cache(model.multipliers)
 
     def weights(self, token: int | None) -> list[int]:
@@ -244,13 +299,24 @@ class Stream:
             v = [sat(scale(q, s), most) for q, s in zip(row, m("bigram.s", 9), strict=True)]
             proj = m("bigram_proj.s", residual - 9)
             x0 = self._add(x0, product(tensors["bigram_proj.q"], v), proj)
+        if c["value_layers"]:
+            row, most = tensors["value_table.q"][i], limit(c["value_dim"])
+            v = [sat(scale(q, s), most) for q, s in zip(row, m("value_table.s", 9), strict=True)]
+            self.added = product(tensors["value_proj.q"], v)
         self.e, self.p = y, i
-        x = x0
-        for layer in range(c["n_layers"]):
-            x = self._layer(layer, x, x0)
+        x, kept = x0, []
+        half = len(self.model.order) // 2 if c["unet"] else 0
+        for j, layer in enumerate(self.model.order):
+            if half <= j < 2 * half:
+                skip = [math.floor(s * 2**28) for s in tensors["skips"][j - half]]
+                x = mixed(x, kept[2 * half - 1 - j], [2**28] * len(x), skip)
+            x = self._layer(j, layer, x, x0)
+            if j < half:
+                kept.append(x)
         y = norm(x)
         self.t += 1
-        return self._symbol_weights(product(tensors["embedding.q"], y))
+        head = "embedding" if c["tied"] else "head"
+        return self._symbol_weights(product(tensors[f"{head}.q"], y), tensors[f"{head}.s"])
 
     def _add(self, x: list[int], a: list[int], m: list[int]) -> list[int]:
         return [sat(u + scale(v, s), 2**21 - 1) for u, v, s in zip(x, a, m, strict=True)]
@@ -261,31 +327,27 @@ class Stream:
         m = self.multipliers(f"{name}.s", tensors["residual_frac"][0] - frac)
         return self._add(x, product_by_bytes(tensors[f"{name}.q"], y, 2**13), m)
 
-    def _layer(self, layer: int, x: list[int], x0: list[int]) -> list[int]:
+    def _layer(self, j: int, layer: int, x: list[int], x0: list[int]) -> list[int]:
         c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
         first, second = tensors[f"{name}.mix"]
-        mix = [
-            (math.floor(a * 2**28), math.floor(b * 2**28))
-            for a, b in zip(first, second, strict=True)
-        ]
-        x = [
-            sat((u * a + v * b + 2**27) >> 28, 2**21 - 1)
-            for u, v, (a, b) in zip(x, x0, mix, strict=True)
-        ]
+        x = mixed(x, x0, *([math.floor(a * 2**28) for a in row] for row in (first, second)))
         value_frac, up_frac = tensors["value_frac"][layer], tensors["up_frac"][layer]
         bits = output_bits(c["n_heads"] * c["d_head"])
-        o = self._attention(layer, x, value_frac, bits)
+        o = self._attention(j, layer, x, value_frac, bits)
+        before = x
         x = self._product(x, f"{name}.wo", o, value_frac + bits)
-        a = product_by_bytes(tensors[f"{name}.up.q"], x, rms(x))
+        y = before if layer in c["parallel_layers"] else x
+        a = product_by_bytes(tensors[f"{name}.up.q"], y, rms(y))
         m = self.multipliers(f"{name}.up.s", up_frac - 9)
         shift, hidden = tensors["square_shift"][layer], []
         for v, s in zip(a, m, strict=True):
             u = sat(scale(v, s), 32767)
-            u = u >> 1 if u < 0 else u
+            if u < 0:
+                u = u >> 1 if c["activation"] == "leaky_relu2" else 0
             hidden.append(min((u * u + 2**shift // 2) >> shift, limit(c["d_hidden"])))
         return self._product(x, f"{name}.down", hidden, 2 * up_frac - shift)
 
-    def _attention(self, layer: int, x: list[int], value_frac: int, bits: int) -> list[int]:
+    def _attention(self, j: int, layer: int, x: list[int], value_frac: int, bits: int) -> list[int]:
         c, tensors, name = self.model.config, self.model.tensors, f"blocks.{layer}"
         n, heads, groups = c["d_head"], c["n_heads"], c["n_kv_heads"]
         a = product_by_bytes(tensors[f"{name}.qkv.q"], x, rms(x))
@@ -300,13 +362,19 @@ class Stream:
         value_m = self.multipliers(f"{name}.qkv.s", value_frac - 9)
         for group in range(groups):
             part = slice((heads + groups + group) * n, (heads + groups + group + 1) * n)
-            v = [sat(scale(v, s), 127) for v, s in zip(a[part], value_m[part], strict=True)]
+            v = [sat(scale(v, s), 2**21 - 1) for v, s in zip(a[part], value_m[part], strict=True)]
+            if layer in c["value_layers"]:
+                own = slice(group * n, (group + 1) * n)
+                own_m = self.multipliers(f"{name}.value.s", value_frac - 9)[own]
+                more = zip(self.added[own], own_m, strict=True)
+                v = [u + sat(scale(e, s), 2**21 - 1) for u, (e, s) in zip(v, more, strict=True)]
+            v = [sat(u, 127) for u in v]
             for ring, new in ((self.keys, head(heads + group)), (self.values, v)):
-                ring[layer][group] = [*ring[layer][group], new][-c["windows"][layer] :]
+                ring[j][group] = [*ring[j][group], new][-c["windows"][layer] :]
         out: list[int] = []
         for h in range(heads):
             group = h * groups // heads
-            keys, values = self.keys[layer][group], self.values[layer][group]
+            keys, values = self.keys[j][group], self.values[j][group]
             q, gain = head(h), tensors[f"{name}.gain"][h]
             z = [(score * gain + 2**17) >> 18 for score in product(keys, q)]
             assert all(abs(v) < 2**30 for v in z)
@@ -317,15 +385,27 @@ class Stream:
                 w.append((255 * power(d) + 2 ** (15 + i)) >> (16 + i))
             inverse = 2 ** (32 + bits) // sum(w)
             sums = product([list(column) for column in zip(*values, strict=True)], w)
-            out += [(v * inverse + 2**31) >> 32 for v in sums]
-            assert all(abs(v) <= limit(heads * n) for v in out)
+            o = [(v * inverse + 2**31) >> 32 for v in sums]
+            assert all(abs(v) <= limit(heads * n) for v in o)
+            if layer in c["xsa_layers"]:
+                o = without(o, values[-1], limit(heads * n))
+            if c["attention_gate"]:
+                o = [(v * self._gate(layer, h, x) + 2**13) >> 14 for v in o]
+            out += o
         return out
 
-    def _symbol_weights(self, a: list[int]) -> list[int]:
+    def _gate(self, layer: int, h: int, x: list[int]) -> int:
+        name = f"blocks.{layer}.gate"
+        (a,) = product_by_bytes([self.model.tensors[f"{name}.q"][h]], x, rms(x))
+        z = scale(a, self.multipliers(f"{name}.s", 1)[h]) + self.model.tensors[f"{name}_bias"][h]
+        gate = SIGMOID[min(abs(z), 8191)]
+        return gate if z >= 0 else 2**14 - gate
+
+    def _symbol_weights(self, a: list[int], scales: list[Fraction]) -> list[int]:
         c = float(self.model.config["softcap"])
         top = float32((1024 * 1.4426950408889634) * c)
         f, logits = float32, []
-        for v, s in zip(a, self.model.tensors["embedding.s"], strict=True):
+        for v, s in zip(a, scales, strict=True):
             inverse = f((float(s) * 2.0**-9) / c)
             x = min(max(f(f(float(v)) * inverse), -8.0), 8.0)
             y = f(x * x)

@@ -175,6 +175,8 @@ def hot_weights(config: ModelConfig, seed: int) -> IntegerWeights:
             values = [rng.randint(*ranges[name]) for _ in range(n)]
         elif spec.dtype is np.int8:
             values = [rng.choice((-127, 127)) for _ in range(n)]
+        elif name.endswith("gate_bias"):
+            values = [rng.choice((-(2**31), -9000, -700, 0, 700, 2**31 - 1)) for _ in range(n)]
         elif name.endswith("gain"):
             values = [rng.choice((1 - 2**26, -12345, 0, 1 << 20, 2**26 - 1)) for _ in range(n)]
         else:
@@ -188,7 +190,12 @@ def hot_weights(config: ModelConfig, seed: int) -> IntegerWeights:
     output = int(tensors["value_frac"].min()) + min(6, wide.bit_length() - 1)
     top = {  # multipliers below 2**31, 2**40, 2**44; the embedding's scales have no limit
         "embedding": 8.0,
+        "head": 8.0,
         "bigram": 8.0,
+        "value_table": 8.0,
+        "value": 2.0 ** (8 - value),
+        "gate": 2.0**-2,
+        "skips": 8.0,
         "smear": 2.0 ** (17 - residual),
         "mix": 8.0,
         "bigram_proj": 2.0 ** (8 - residual),
