@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch", "brotli"}
 TORCH_MAY_BE_IN = {
     "eval/torch_model.py",
+    "eval/tuning.py",
     "lm/averages.py",
     "lm/blocks.py",
     "lm/calibration.py",
@@ -28,6 +29,7 @@ TORCH_MAY_BE_IN = {
     "lm/fold.py",
     "lm/golf.py",
     "lm/group.py",
+    "lm/launch.py",
     "lm/loss.py",
     "lm/model.py",
     "lm/optim.py",
