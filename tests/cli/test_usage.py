@@ -27,6 +27,14 @@ def test_help(verb: str, capsys: Capture) -> None:
     assert f"\n  {verb} " in capsys.readouterr().out
 
 
+def test_help_has_every_group(capsys: Capture) -> None:
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    places = [said.index(f"\n{title}:\n") for title in cli.GROUPS]
+    assert places == sorted(places)
+    assert sum(map(len, cli.GROUPS.values())) == len(cli.VERBS)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -47,6 +55,11 @@ def test_help(verb: str, capsys: Capture) -> None:
         ["verify"],
         ["verify", "one", "two"],
         ["models", "one"],
+        ["audit", "text"],
+        ["audit", "--predictor", "x.py:X", "--tolerance", "-1", "text"],
+        ["verify", "--predictor", "x.py:X", "--claim", "nan", "text"],
+        ["verify", "--predictor", "x.py:X", "--claim", "low", "text"],
+        ["verify", "--claim", "1", "text"],
     ],
 )
 def test_wrong_calls(main: Main, source: Path, arguments: list[str], capsys: Capture) -> None:

@@ -62,6 +62,16 @@ def test_file_that_is_not_there(main: Main, tmp_path: Path, capsys: Capture) -> 
     assert os.listdir(tmp_path) == []
 
 
+def test_a_receipt_that_could_not_be_written_is_refused_at_once(
+    main: Main, source: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "BOOT", "raise SystemExit('nothing should be decoded')")
+    assert main("verify", source, "--json", source.parent) == 1
+    assert capsys.readouterr().err == f"pgolf-codec: {source.parent}: is a directory\n"
+    assert main("verify", source, "--json", "none/receipt.json") == 1
+    assert capsys.readouterr().err == "pgolf-codec: none: is not a folder\n"
+
+
 def test_demo(main: Main, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     topics = demo.python_topics(3000)
     monkeypatch.setattr(demo, "python_topics", lambda: topics)

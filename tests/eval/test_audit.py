@@ -143,3 +143,23 @@ def test_report_tells_what_was_not_checked(zoo: Path, text: Text) -> None:
     said = report.describe()
     assert "BROKEN       C4: one pass" in said
     assert "at symbol 0, in document 0: its distribution depends on the last symbol" in said
+
+
+@pytest.mark.usefixtures("here")
+def test_calls_are_counted(zoo: Path, text: Text) -> None:
+    def told(name: str) -> str:
+        report = audit(f"{zoo / 'honest.py'}:{name}", text, n_symbols=64)
+        (found,) = (check.detail for check in report.checks if check.name == "calls")
+        return found
+
+    assert told("BackOff") == "start 1, next_distribution 64, observe 64, none of its own"
+    assert told("ScoreFirst") == "start 1, score 4, learn 4, none of its own"
+    assert told("InWindows") == "start 1, score 1, of its own score 3"
+    assert told("AsksItself").endswith(", of its own next_distribution 64")
+
+
+@pytest.mark.usefixtures("here")
+def test_nothing_to_audit_is_said(zoo: Path) -> None:
+    said = audit(f"{zoo / 'honest.py'}:ExactBytes", Text((b"",))).describe()
+    assert said.endswith("\nnothing was audited: the text has no symbols\n")
+    assert "C1, later symbols: 0 symbols flipped, 0 tails replaced" in said
