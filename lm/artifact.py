@@ -79,7 +79,14 @@ def pack(
     if config.quantizer == "clipped":
         clips = {"matrix": config.clip_sigmas, "embedding": config.embedding_clip_sigmas}
         return dump(quantize(merged, rows[:RANGE_ROWS], Gptq(bits, clips, curvatures(moments))))
-    search = Search(merged, rows[:RANGE_ROWS], moments, config.states)
+    search = Search(
+        merged,
+        rows[:RANGE_ROWS],
+        moments,
+        config.states,
+        price_of_bits=config.price_of_bits,
+        rules=config.few_levels,
+    )
     if not config.max_bytes:
         return dump(search.at(config.cost))
     weights = search.within(
@@ -87,6 +94,7 @@ def pack(
         config.max_bytes,
         first_cost=config.cost,
         keep=keep,
+        key=f"{config} {more_bytes} {name}",
         log=log,
     )
     return dump(weights)

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.engine import make_params
-from pgolf_codec.lm.export_config import DEFAULT_COST
+from pgolf_codec.lm.export_config import DEFAULT_COST, FEW_LEVELS
 from pgolf_codec.lm.fold import fold
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.model import Transformer
@@ -30,7 +30,14 @@ from pgolf_codec.lm.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments
-from pgolf_codec.quant.quantizers import Nearest, Quantizer, Waterfilled, curvatures
+from pgolf_codec.quant.quantizers import (
+    ByName,
+    FewLevels,
+    Nearest,
+    Quantizer,
+    Waterfilled,
+    curvatures,
+)
 from pgolf_codec.quant.rounding import Quantized
 
 BALANCE_OCTAVES = 6
@@ -237,7 +244,8 @@ class Search:
 
     ``merged`` is a model of :func:`merge_scales`, ``calibration`` has ids (B, T).
     ``n_states`` is that of a trellis, 1 for none: more than one is worth it only where
-    the artifact's coder knows about the trellis.
+    the artifact's coder knows about the trellis.  ``rules`` are (pattern of names,
+    ``ternary`` or ``binary``), for matrices that are to have few levels in any case.
     """
 
     def __init__(
@@ -246,16 +254,23 @@ class Search:
         calibration: Tensor,
         moments: Mapping[str, Moments],
         n_states: int,
+        *,
+        price_of_bits: float = 1.0,
+        rules: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._even, self._moments = balance(merged, moments)
         self._curvatures = curvatures(self._moments)
         self._calibration, self._n_states = calibration, n_states
+        self._price_of_bits = price_of_bits
+        few = {kind: FewLevels(kind == "ternary", self._curvatures) for kind in FEW_LEVELS}
+        self._rules = [(pattern, few[kind]) for pattern, kind in rules]
         self._last: tuple[float, IntegerWeights] | None = None
 
     def at(self, cost: float) -> IntegerWeights:
         """``cost`` in nats a token that the rounding of one weight may cost."""
         if self._last is None or self._last[0] != cost:
-            quantizer = Waterfilled(self._curvatures, cost, self._n_states)
+            filled = Waterfilled(self._curvatures, cost, self._n_states, self._price_of_bits)
+            quantizer = ByName(self._rules, filled)
             self._last = (cost, quantize(self._even, self._calibration, quantizer))
         return self._last[1]
 
@@ -266,15 +281,18 @@ class Search:
         *,
         first_cost: float = DEFAULT_COST,
         keep: Path | None = None,
+        key: str = "",
         log: Log = print,
     ) -> IntegerWeights:
         """Weights that ``weigh`` at most ``cap_bytes``, and at most 0.1% less.
 
         ``weigh`` gives the bytes of the artifact and of all else that counts.  ``keep`` is
-        a file by which a search that was stopped goes on.  Raises :class:`BudgetError`.
+        a file by which a search that was stopped goes on, if its ``key`` is the same: of
+        all that ``weigh`` depends on beside the weights.  Raises :class:`BudgetError`.
         """
         floats = matrices(self._even)
-        digest = hashlib.sha256(f"{cap_bytes} {self._n_states} {first_cost}".encode())
+        facts = (cap_bytes, self._n_states, self._price_of_bits, first_cost, key)
+        digest = hashlib.sha256(repr((*facts, [str(p) for p, _ in self._rules])).encode())
         for array in (*floats.values(), *(m.outputs for m in self._moments.values())):
             digest.update(np.ascontiguousarray(array).tobytes())
         found = fit(
@@ -286,22 +304,6 @@ class Search:
             log=log,
         )
         return self.at(first_cost * 4**found.octaves)
-
-
-def quantize_within(
-    model: Transformer,
-    calibration: Tensor,
-    moments: Mapping[str, Moments],
-    weigh: Callable[[IntegerWeights], int],
-    cap_bytes: int,
-    *,
-    n_states: int = 1,
-    keep: Path | None = None,
-    log: Log = print,
-) -> IntegerWeights:
-    """The weights of :meth:`Search.within`; ``moments`` are those of the merged model."""
-    search = Search(merge_scales(exportable(model)), calibration, moments, n_states)
-    return search.within(weigh, cap_bytes, keep=keep, log=log)
 
 
 def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:

@@ -12,6 +12,7 @@ from pgolf_codec.lm.fields import from_table
 
 DEFAULT_COST = 1e-9
 QUANTIZERS = ("trellis", "nearest", "range", "searched", "clipped")
+FEW_LEVELS = ("ternary", "binary")
 STATES = (1, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -29,6 +30,11 @@ class ExportConfig:
     """Of the trellis; 1 is a scalar quantizer.  More take longer to export, not to load."""
     cost: float = DEFAULT_COST
     """Nats a token that the rounding of one weight may cost; unused with ``max_bytes``."""
+    price_of_bits: float = 1.0
+    """λ of the trellis and of one state: 1 is the slope of the rate-distortion curve, 0 rounds."""
+    rules: tuple[str, ...] = ()
+    """``PATTERN=ternary`` or ``PATTERN=binary``, the first that matches a matrix's name in the
+    artifact (``blocks.*.up``); only with ``trellis``."""
     max_bytes: int = 0
     """The artifact's size, reached from below to 0.1%, by a search for ``cost``; 0: no search."""
     bits: int = 6
@@ -50,6 +56,11 @@ class ExportConfig:
         need(self.quantizer in QUANTIZERS, f"quantizer {self.quantizer!r} is unknown")
         need(self.states in STATES, f"states {self.states} is not one of {STATES}")
         need(0 < self.cost < 1, f"cost {self.cost} is not in 0..1")
+        need(0 <= self.price_of_bits <= 100, f"price_of_bits {self.price_of_bits} is not in 0..100")
+        for rule in self.rules:
+            named = rule.partition("=")[2] in FEW_LEVELS
+            need(named, f"rule {rule!r} is not PATTERN=ternary or PATTERN=binary")
+        need(not self.rules or self.quantizer == "trellis", "rules need the quantizer 'trellis'")
         need(self.max_bytes >= 0, f"max_bytes {self.max_bytes} is negative")
         for name in ("bits", "embedding_bits"):
             need(2 <= getattr(self, name) <= 8, f"{name} {getattr(self, name)} is not in 2..8")
@@ -59,6 +70,12 @@ class ExportConfig:
         need(self.counted_tokens > 0, f"counted_tokens {self.counted_tokens} is not positive")
         searched = self.max_bytes == 0 or self.quantizer == "trellis"
         need(searched, "max_bytes needs the quantizer 'trellis'")
+
+    @property
+    def few_levels(self) -> list[tuple[str, str]]:
+        """Pattern and kind of each rule."""
+        parts = (rule.partition("=") for rule in self.rules)
+        return [(pattern, kind) for pattern, _, kind in parts]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

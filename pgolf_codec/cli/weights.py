@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SUFFIX, MODEL = ".pgw", ".pglm"
 SEQ_LEN = 1024
 """Ids of a row of calibration text."""
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""What a tokenizer of ours begins with, as builds keep it (``tokenizer.bin``)."""
 
 
 def pack_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,7 @@ def pack_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a report, a row a tensor")
     model = parser.add_argument_group(f"a checkpoint of `pgolf-codec train` as a model ({MODEL})")
-    model.add_argument("--tokenizer", metavar="FILE", help="a sentencepiece model; counted below")
+    model.add_argument("--tokenizer", metavar="FILE", help="a sentencepiece model, or ours")
     model.add_argument(
         "--calibration", metavar="FILE", help="training text, or its ids: .bin, uint16"
     )
@@ -140,7 +142,9 @@ def _packed_model(
         raise MissingPackageError(f"{source}: pip install pgolf-codec[train] ({error})") from None
     target = Path(options.output) if options.output else source.with_suffix(MODEL)
     _refuse_existing(target, options)
-    tokenizer = Tokenizer.from_sentencepiece(Path(options.tokenizer).read_bytes())
+    data = Path(options.tokenizer).read_bytes()
+    ours = data.startswith(_ZSTD)
+    tokenizer = Tokenizer.from_bytes(data) if ours else Tokenizer.from_sentencepiece(data)
     with _ids(Path(options.calibration), tokenizer) as ids:
         blob = pack(
             load_checkpoint(source, SEQ_LEN),
