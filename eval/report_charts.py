@@ -184,7 +184,7 @@ def break_even(ours: Rate, others: Sequence[Rate], crossing_bytes: float | None)
         colour = {"curve": " t-ours", "primed": " t-second"}.get(rate.css, "")
         level = 100 * (1 - float(total[-1]) / top)
         is_near = any(abs(level - other) < _NEAR_PERCENT for other in ends)
-        place = "left below" if is_near else "left"
+        place = "left below" if is_near or rate is ours else "left"  # ours is the lowest
         ends.append(level)
         tags.append(
             f'<span class="tag {place}{colour}" style="left:100%;top:{level:.2f}%">'

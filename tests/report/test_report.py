@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -284,6 +285,14 @@ def test_verb(source: Path, capsys: Capture) -> None:
     assert capsys.readouterr() == ("", "")
     assert cli.main(["report", "prose.txt", "-o", "-"]) == 0
     assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_no_page_on_a_terminal(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["report", "prose.txt", "-o", "-"]) == 1
+    assert "(stdout): is a terminal; use -o PAGE" in capsys.readouterr().err
 
 
 def test_verb_of_a_receipt(source: Path, capsys: Capture) -> None:
