@@ -43,7 +43,7 @@ def main() -> None:
         "checkpoint": digest(arguments.checkpoint),
         "raw_bytes": {name: len(raw) for name, raw in texts.items()},
     }
-    results = stored(facts) or facts | {"rows": []}
+    results: dict[str, Any] = stored(facts) or facts | {"rows": []}
     for quantizer, blob in artifacts(arguments, [row["quantizer"] for row in results["rows"]]):
         row: dict[str, Any] = {"quantizer": quantizer, "file_bytes": {"auto": len(blob)}}
         model = load_artifact(blob)

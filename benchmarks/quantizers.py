@@ -2,6 +2,7 @@
 
     python benchmarks/quantizers.py CHECKPOINT TOKENS [--moments FILE] [--only NAME ...]
                                             [--coders NAME ...]
+    python benchmarks/quantizers.py --draw PICTURE
 
 writes benchmarks/results/quantizers.json, one row as soon as it is measured; rows that are
 there for the same checkpoint are kept, so that a run can be stopped and continued, and a
@@ -10,7 +11,8 @@ row whose coders are not all there gets the missing ones.
 TOKENS is a folder with train.bin (calibration: its first rows) and val.bin (held out, and
 only measured on).  Loss is of the float graph with the quantized matrices; bytes are
 those of the matrices, their scales included, and each stream is decoded again.  Loss
-against bytes is a curve; ``at`` is the quantizer's knob.
+against bytes is a curve; ``at`` is the quantizer's knob.  The picture (.svg, .png) is drawn
+from the JSON alone.
 """
 
 from __future__ import annotations
@@ -83,12 +85,18 @@ class Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("tokens", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("tokens", type=Path, nargs="?")
+    parser.add_argument("--draw", type=Path, help="a picture of what was measured before")
     parser.add_argument("--moments", type=Path, help="where to keep the calibration")
     parser.add_argument("--only", nargs="*", help="quantizers to measure, by name")
     parser.add_argument("--coders", nargs="*", default=[], help="more of quant/coders to try")
     arguments = parser.parse_args()
+    if arguments.draw is not None:
+        draw(json.loads(RESULT.read_bytes()), arguments.draw)
+        return
+    if arguments.tokens is None:
+        parser.error("CHECKPOINT and TOKENS are needed")
     torch.set_num_threads(1)
     model = merge_scales(load_checkpoint(arguments.checkpoint, ROW))
     moments = moments_of(model, arguments.tokens, arguments.moments)
@@ -130,6 +138,37 @@ def main() -> None:
             results["rows"].append(new)
             RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             print(json.dumps(new), flush=True)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Loss against bytes: a line for each quantizer and coder that has points."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "quantizers"  # the same bytes again
+    from matplotlib import pyplot
+
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in results["rows"]:
+        for coder, n_bytes in row["coded_bytes"].items():
+            point = (n_bytes / 1e6, row["bpb"] - results["float_bpb"])
+            lines.setdefault((row["quantizer"], coder), []).append(point)
+    figure, axes = pyplot.subplots(figsize=(8, 5.5))
+    styles = {"brotli": ":", "trellis": "-"}
+    names = list(dict.fromkeys(name for name, _ in lines))
+    for (name, coder), points in lines.items():
+        axes.plot(
+            *zip(*sorted(points), strict=True), styles.get(coder, "--"),
+            color=f"C{names.index(name) % 10}", marker="sov^D"[names.index(name) // 10],
+            markersize=4, label=f"{name} · {coder}",
+        )  # fmt: skip
+    axes.set_xlabel("million bytes, all matrices with their scales")
+    axes.set_ylabel("bpb more than in floating point")
+    axes.set_yscale("log")
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
 
 
 def key(case: Case) -> tuple[str, float]:

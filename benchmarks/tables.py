@@ -416,6 +416,23 @@ def quantizers(results: dict[str, Any]) -> str:
     )
 
 
+def artifacts(results: dict[str, Any]) -> str:
+    """Bytes of artifacts by coder, and of archives made with them."""
+    texts, first = results["raw_bytes"], results["rows"][0]
+    rows = [
+        [
+            row["quantizer"],
+            *(f"{row['file_bytes'][coder]:,}" for coder in ("ans", "auto", "cm")),
+            f"{100 * (row['file_bytes']['auto'] / first['file_bytes']['ans'] - 1):+.1f}%",
+            *(f"{8 * row['archive_bytes'][text] / n:.4f}" for text, n in texts.items()),
+        ]
+        for row in results["rows"]
+    ]
+    head = ["quantizer, knob", "ans", "auto", "cm", "", *(f"bpb, {text}" for text in texts)]
+    sizes = ", ".join(f"{n:,} bytes of {text}" for text, n in texts.items())
+    return f"Whole files, each archive decompressed again: {sizes}.\n\n{markdown(head, rows)}"
+
+
 def bytes_at(results: dict[str, Any], name: str, coder: str, loss: float) -> float | None:
     """Bytes of a quantizer at a loss in bpb, if that lies between two of its points."""
     points = sorted(
@@ -662,6 +679,7 @@ TABLES = (
     Table("coders", "docs/WEIGHTS.md", weight_coders),
     Table("trellis", "docs/QUANTIZERS.md", trellis),
     Table("quantizers", "docs/QUANTIZERS.md", quantizers),
+    Table("artifacts", "docs/QUANTIZERS.md", artifacts),
     Table("portability", "docs/PORTABILITY.md", portability),
     Table("recipes", "docs/TRAINING.md", recipes),
     Table("scaling", "docs/SCALING.md", scaling),

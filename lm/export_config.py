@@ -46,7 +46,7 @@ class ExportConfig:
     counted_tokens: int = 1 << 25
     """Training tokens that only count how often each occurs."""
     coder: str = "auto"
-    """Of the sections: ``auto`` (loads fast), ``cm`` (0.5% smaller, loads slowly), any other."""
+    """Of the sections: ``auto`` (loads fast, knows trellises), or any of ``pgolf-codec coders``."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, why: str) -> None:
