@@ -139,7 +139,12 @@ def integers_of(tensors: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[st
 
 
 def draw(path: Path, found: list[dict[str, Any]]) -> None:
-    """Bits a parameter against decoding speed; the front joined; PNG or SVG by the suffix."""
+    """Size against decoding speed, the front drawn as steps; PNG or SVG by the suffix.
+
+    Sizes are percents beyond the smallest, linear below 1 and logarithmic above: what
+    matters is a percent, and the worst coders are at sixty.  Names stand in a column at
+    the right, in the order of their sizes, so that none hides another.
+    """
     try:
         import matplotlib
 
@@ -147,21 +152,43 @@ def draw(path: Path, found: list[dict[str, Any]]) -> None:
         from matplotlib import pyplot
     except ImportError:
         raise MissingPackageError("pictures: pip install pgolf-codec[bench]") from None
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    points = [(t["decode_mparam_per_second"], t["bits_per_param"], t["coder"]) for t in found]
-    front, least = [], float("inf")
-    for speed, bits, name in sorted(points, reverse=True):
-        if bits < least:
-            front.append((speed, bits))
-            least = bits
-        axes.plot(speed, bits, "o", color="black")
-        axes.annotate(name, (speed, bits), xytext=(4, 4), textcoords="offset points")
-    axes.plot(*zip(*front, strict=True), color="grey", linewidth=0.8)
+    ordered = sorted(found, key=lambda total: total["bits_per_param"])
+    least = max(ordered[0]["bits_per_param"], 1e-9)
+    sizes = [100 * (total["bits_per_param"] / least - 1) for total in ordered]
+    speeds = [total["decode_mparam_per_second"] for total in ordered]
+    on_front = [speed > max(speeds[:k], default=0.0) for k, speed in enumerate(speeds)]
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.8))
+    front = [(x, y) for x, y, best in zip(speeds, sizes, on_front, strict=True) if best]
+    axes.step(*zip(*front, strict=True), where="pre", color="tab:blue", linewidth=1)
+    for k, (total, x, y, best) in enumerate(zip(ordered, speeds, sizes, on_front, strict=True)):
+        colour = "tab:blue" if best else "grey"
+        axes.plot(x, y, "o", color=colour, markersize=5)
+        axes.annotate(
+            f"{total['coder']}  {total['bits_per_param']:.3f}",
+            (x, y),
+            xytext=(1.04, (k + 0.5) / len(ordered)),
+            textcoords="axes fraction",
+            va="center",
+            color=colour,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "lightgrey",
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "zorder": 0,
+            },
+        )
     axes.set_xscale("log")
-    axes.set_xlabel("decoding, million parameters a second")
-    axes.set_ylabel("bits a parameter")
-    figure.tight_layout()
-    figure.savefig(path)
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_ylim(bottom=-0.15)
+    ticks = [t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if t <= 1.3 * max(*sizes, 1)]
+    axes.set_yticks(ticks, [f"{t:g}%" for t in ticks])
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("decoding, million parameters a second of one core")
+    axes.set_ylabel("bytes beyond the smallest")
+    axes.set_title("bits a parameter", loc="right", x=1.3, fontsize="medium")
+    figure.savefig(path, bbox_inches="tight", dpi=150)
     pyplot.close(figure)
 
 
