@@ -75,4 +75,7 @@ def reduced(preset: Preset, vocab_size: int) -> Preset:
     train = dataclasses.replace(
         t, seq_len=2 * SMALL["window"], batch_rows=2, micro_rows=0, iterations=2, minutes=1.0
     )
-    return Preset(model, train, preset.export)
+    export = dataclasses.replace(
+        preset.export, max_bytes=0, states=min(preset.export.states, 4), calibration_rows=4
+    )
+    return Preset(model, train, export)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pgolf_codec.lm.artifact import pack  # noqa: E402
 from pgolf_codec.lm.checkpoints import FILE  # noqa: E402
 from pgolf_codec.lm.counting import count  # noqa: E402
 from pgolf_codec.lm.export import load_checkpoint  # noqa: E402
+from pgolf_codec.lm.golf import export_settings  # noqa: E402
 from pgolf_codec.lm.presets import load_preset, preset_names, preset_path, reduced  # noqa: E402
 from pgolf_codec.lm.tokenizers import byte_tokenizer  # noqa: E402
 from pgolf_codec.lm.train import train  # noqa: E402
@@ -122,3 +124,18 @@ def test_a_lossy_tokenizer_scores_only(tokens: Path, tmp_path: Path) -> None:
     assert cum.shape == (1, 32)
     with pytest.raises(LossyTokenizerError, match="for scores only"):
         compress(TEXT, model=loaded)
+
+
+def test_without_numba_a_trellis_becomes_gptq(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export_settings(preset_path("golf")) == load_preset("golf").export
+
+    def none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", none)
+    found = export_settings(preset_path("golf"))
+    assert (found.quantizer, found.max_bytes) == ("clipped", 0)
+    assert "numba is not installed" in capsys.readouterr().out
+    assert export_settings(preset_path("baseline")) == load_preset("baseline").export
