@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.compiled import Kernel, flat
 from pgolf_codec.codec.model import Model
-from pgolf_codec.codec.predictor import BlockSession, Predictor, Session
+from pgolf_codec.codec.predictor import Predictor, Session, StagedSession
 from pgolf_codec.codec.range_coder import Decoder
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.codec.tokenizer import Tokenizer
@@ -53,8 +53,6 @@ INPUTS = 2 + N_CONTEXTS
 RANKS, BANDS = 4, 4
 LEVELS = 8
 """Of counts."""
-BLOCK = 64
-"""Known symbols that a model is asked about at once."""
 
 _FIRST_WEIGHTS = (65536, 57344, 49152, 45056, 28672, 73728)
 """Of the model's opinion, for the candidates of each context; 2**16 is one."""
@@ -145,6 +143,7 @@ _learn = Kernel("pgolf_codec.codec.adaptation_kernels", "learn_all")
 _NO_WEIGHTS, _NO_SYMBOLS = np.empty((0, 0), np.uint32), np.empty(0, np.int32)
 _NO_BOUNDS = np.empty(0, np.uint32)
 _NO_CODER: Coder = Decoder([], np.empty(0, np.int64)).state
+NO_STAGE = flat(new_state(np.empty(0, np.int32), 0))
 
 
 def adapted(model: Model) -> AdaptedModel:
@@ -208,22 +207,16 @@ class AdaptedSession:
 
     def __init__(self, base: Session, state: State) -> None:
         self._base = base
+        self._staged = base if isinstance(base, StagedSession) else None
         self._weights = state.weights
         self._state = flat(state)
         self._asked = False  # whether self._weights are those of the next symbol
         self._untold: I32 | None = None  # symbols that the base has not been told
 
     def intervals(self, ids: I32) -> tuple[U32, U32]:
+        if self._staged is not None and not self._asked and self._untold is None:
+            return self._staged.intervals(ids, self._state)
         cum, freq = np.empty(ids.shape, np.uint32), np.empty(ids.shape, np.uint32)
-        if isinstance(self._base, BlockSession) and not self._asked and self._untold is None:
-            for lane, run in enumerate(ids):  # one after the other: its tables stay in the cache
-                for start in range(0, run.size, BLOCK):
-                    part = slice(start, start + BLOCK)
-                    symbols = np.ascontiguousarray(run[part])
-                    weights = self._base.block_weights(lane, symbols)
-                    bounds = cum[lane, part], freq[lane, part]
-                    _code(self._state, lane, weights, symbols, *bounds, _NO_CODER)
-            return cum, freq
         self._asked = False
         for step in range(ids.shape[1]):
             weights, self._untold = self._base_weights(), ids[:, step].copy()
@@ -243,6 +236,8 @@ class AdaptedSession:
         return self._weights
 
     def decode(self, decoder: Decoder, n_steps: int) -> I32:
+        if self._staged is not None and not self._asked and self._untold is None:
+            return self._staged.decode(decoder, n_steps, self._state)
         ids = np.empty((len(self._weights), n_steps), np.int32)
         self._asked = False
         for step in range(n_steps):

@@ -278,6 +278,20 @@ def count(row: U16, symbol: int) -> None:
 
 
 @jit
+def decode_adapted(s: State, weights: U32, coder: Coder) -> bool:
+    """The next symbol of every stream, given weights (n, V) of the model; as decode_symbols."""
+    for i in range(coder.start.size):
+        s.n_candidates[i] = -1
+        if coder.left[i] > 0:
+            predict(s, i, weights[i])
+    sound = decode_symbols(coder, s.weights)
+    for i in range(coder.start.size):
+        if s.n_candidates[i] >= 0:
+            learn(s, i, coder.symbols[i])
+    return bool(sound)
+
+
+@jit
 def code(s: State, lane: int, weights: U32, symbols: I32, cum: U32, freq: U32, coder: Coder) -> int:
     """One of three, given weights of the model; returns whether every stream is sound:
 
@@ -293,14 +307,7 @@ def code(s: State, lane: int, weights: U32, symbols: I32, cum: U32, freq: U32, c
             cum[i], freq[i] = interval(s.weights[lane], symbols[i])
             learn(s, lane, symbols[i])
     elif coder.start.size > 0:
-        for i in range(coder.start.size):
-            s.n_candidates[i] = -1
-            if coder.left[i] > 0:
-                predict(s, i, weights[i])
-        sound = decode_symbols(coder, s.weights)
-        for i in range(coder.start.size):
-            if s.n_candidates[i] >= 0:
-                learn(s, i, coder.symbols[i])
+        sound = decode_adapted(s, weights, coder)
     else:
         for i in range(weights.shape[0]):
             predict(s, i, weights[i])

@@ -7,12 +7,13 @@ they become coding intervals is :mod:`pgolf_codec.codec.frequencies`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from pgolf_codec.codec.compiled import Flat
     from pgolf_codec.codec.range_coder import Decoder
 
 
@@ -56,15 +57,20 @@ class DecodingSession(Session, Protocol):
 
 
 @runtime_checkable
-class BlockSession(Session, Protocol):
-    """A session that can tell the weights of many known symbols at once."""
+class StagedSession(Session, Protocol):
+    """A session that can put the stage of :mod:`~pgolf_codec.codec.adaptation` behind its
+    weights by itself, where nobody has asked for ``weights``."""
 
-    def block_weights(self, lane: int, ids: NDArray[np.int32]) -> NDArray[np.uint32]:
-        """Advance one stream over its next symbols ``ids`` (t,), at most 64; (t, V) weights.
+    has_stage: Literal[True]
 
-        As that many calls of ``weights``, which may come only when no other stream is
-        behind; the array is the session's own and is overwritten by the next call.
-        """
+    def intervals(
+        self, ids: NDArray[np.int32], stage: Flat = ...
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """As those of a session."""
+        ...
+
+    def decode(self, decoder: Decoder, n_steps: int, stage: Flat = ...) -> NDArray[np.int32]:
+        """As that of a :class:`DecodingSession`."""
         ...
 
 

@@ -23,6 +23,7 @@ from pgolf_codec.codec.batch import Compressed, Job
 from pgolf_codec.codec.frame_coder import FrameCoder
 from pgolf_codec.codec.inspection import inspect
 from pgolf_codec.codec.sharding import Ranks, together
+from pgolf_codec.devices import adapting
 from pgolf_codec.errors import FormatError, PgolfError
 from pgolf_codec.eval.verify import ArtifactModel
 
@@ -59,6 +60,7 @@ def verify_files(
     device: str | None = None,
     threads: int,
     streams: int | None = None,
+    adapt: bool | None = None,
 ) -> list[FileReceipt]:
     """Compress ``sources``, decode them in other processes, compare: called by all ranks alike.
 
@@ -72,8 +74,9 @@ def verify_files(
         ]
         if ranks.rank == 0:
             (folder / ARTIFACT).write_bytes(model.blob)
+        writing = adapting(model, device, adapt)
         compressed = list(batch.compress_files(
-            jobs, model=model, coder=coder, threads=threads, streams=streams
+            jobs, model=writing, coder=coder, threads=threads, streams=streams
         ))  # fmt: skip
         ranks.all_gather(None)  # the archives are there
         share = (len(jobs), ranks.rank, ranks.size, device or "cpu", threads)

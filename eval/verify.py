@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import pgolf_codec
+from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.container import FORMAT_VERSION
 from pgolf_codec.codec.model import Model
 from pgolf_codec.codec.stream import Progress, compress_stream
@@ -84,6 +85,7 @@ def verify(
     model: ArtifactModel | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    adapt: bool = True,
 ) -> Receipt:
     """See :func:`pgolf_codec.verify`."""
     if model is None or isinstance(model, str | os.PathLike):
@@ -91,7 +93,8 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="pgolf-codec-") as name:
         folder = Path(name)
         (folder / ARTIFACT).write_bytes(model.blob)
-        encoded = encode(text, folder / ARCHIVE, model, threads, progress)
+        writing = adapted(model) if adapt else model
+        encoded = encode(text, folder / ARCHIVE, writing, threads, progress)
         decoded = decode_elsewhere(folder, threads)
     receipt = settle(encoded, decoded, model)
     if not receipt.verified:

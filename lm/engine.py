@@ -6,10 +6,13 @@ out, and memory is owned.  No torch.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec.compiled import Kernel, flat
+from pgolf_codec.codec.adaptation import NO_STAGE
+from pgolf_codec.codec.compiled import Flat, Kernel, flat
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.codec.range_coder import Decoder
 from pgolf_codec.codec.range_coder import State as Coder
@@ -71,6 +74,8 @@ class Engine:
 class EngineSession:
     """The state of ``n_streams`` streams.  Satisfies ``codec.predictor.Session``."""
 
+    has_stage: Literal[True] = True
+
     def __init__(self, engine: Engine, n_streams: int) -> None:
         c, self._params = engine.config, engine.params
         self._state = make_state(c, n_streams)
@@ -79,9 +84,10 @@ class EngineSession:
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
         self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
-        self._block = np.empty((0, c.vocab_size), np.uint32)
 
-    def intervals(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def intervals(
+        self, ids: NDArray[np.int32], stage: Flat = NO_STAGE
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         n, t = ids.shape
         inputs = np.concatenate((self._pending, ids), axis=1).astype(np.int32)
         cum, freq = np.empty((n, t), np.uint32), np.empty((n, t), np.uint32)
@@ -94,7 +100,7 @@ class EngineSession:
                 one = slice(lane, lane + 1)
                 self._run(
                     lane, inputs[one, start:stop], inputs[one, start + 1 : stop + 1],
-                    cum[one, start:stop], freq[one, start:stop],
+                    cum[one, start:stop], freq[one, start:stop], stage=stage,
                 )  # fmt: skip
         self._pending = inputs[:, -1:].copy()
         self._ahead = self._ahead and t == 0
@@ -110,15 +116,7 @@ class EngineSession:
             self._step()
         return self._weights
 
-    def block_weights(self, lane: int, ids: NDArray[np.int32]) -> NDArray[np.uint32]:
-        if self._block.size == 0:
-            self._block = np.empty((layout.HEAD_ROWS, self._weights.shape[1]), np.uint32)
-        inputs = np.concatenate((self._pending[lane], ids[:-1])).astype(np.int32)
-        self._run(lane, inputs[None], weights=self._block)
-        self._pending[lane] = ids[-1]
-        return self._block[: ids.size]
-
-    def decode(self, decoder: Decoder, n_steps: int) -> NDArray[np.int32]:
+    def decode(self, decoder: Decoder, n_steps: int, stage: Flat = NO_STAGE) -> NDArray[np.int32]:
         decoded = np.empty((len(self._pending), n_steps), np.int32)
         first = int(self._ahead)
         if self._ahead:
@@ -126,7 +124,9 @@ class EngineSession:
             self._ahead = False
         if first < n_steps:
             rest = np.empty((len(decoded), n_steps - first), np.int32)
-            decoder.check(self._run(0, self._pending, coder=decoder.state, decoded=rest))
+            decoder.check(
+                self._run(0, self._pending, coder=decoder.state, decoded=rest, stage=stage)
+            )
             decoded[:, first:] = rest
         return decoded
 
@@ -143,12 +143,12 @@ class EngineSession:
         freq: NDArray[np.uint32] = NO_BOUNDS,
         coder: Coder = NO_CODER,
         decoded: NDArray[np.int32] = NO_IDS,
-        weights: NDArray[np.uint32] | None = None,
+        stage: Flat = NO_STAGE,
     ) -> bool:
         return bool(
             _run(
                 self._params, self._flat_state, lane, ids, targets, self._flat_buffers, cum, freq,
-                self._weights if weights is None else weights, coder, decoded,
+                self._weights, coder, decoded, stage,
             )
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pgolf_codec.codec.adaptation import State as Stage
+from pgolf_codec.codec.adaptation_kernels import decode_adapted, learn, predict
 from pgolf_codec.codec.coding_kernels import decode_symbols, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
@@ -236,7 +238,7 @@ def head(p: Params, first: int, rows: int, b: Buffers) -> None:
 @jit
 def run(
     p: Params, s: State, lane: int, ids: I32, targets: I32, b: Buffers, cum: U32, freq: U32,
-    weights: U32, coder: Coder, decoded: I32,
+    weights: U32, coder: Coder, decoded: I32, stage: Stage,
 ) -> int:  # fmt: skip
     """Advance n streams, from ``lane`` on, by ids (n, t); one of three:
 
@@ -245,10 +247,12 @@ def run(
     - in addition ``decoded`` is (n, steps): the ids that follow are decoded and fed back, step
       by step; ``ids`` gets the last ones.
 
+    If ``stage`` has streams, the weights by which is coded are those that it makes of them.
+
     Returns whether every stream is sound.  One entry, so that the graph is compiled once.
     """
     n, t = ids.shape
-    sound = True
+    sound, adapts = True, stage.position.size > 0
     for step in range(max(1, decoded.shape[1])):
         forward(p, s, lane, ids, b)
         for first in range(0, n * t, HEAD_ROWS):
@@ -260,9 +264,17 @@ def run(
                 else:
                     symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
                     i, j = (first + r) // t, (first + r) % t
-                    cum[i, j], freq[i, j] = interval(b.weights, targets[i, j])
+                    if adapts:
+                        predict(stage, lane + i, b.weights)
+                        cum[i, j], freq[i, j] = interval(stage.weights[lane + i], targets[i, j])
+                        learn(stage, lane + i, targets[i, j])
+                    else:
+                        cum[i, j], freq[i, j] = interval(b.weights, targets[i, j])
         if decoded.shape[1] > 0:
-            sound = decode_symbols(coder, weights) and sound
+            if adapts:
+                sound = decode_adapted(stage, weights, coder) and sound
+            else:
+                sound = decode_symbols(coder, weights) and sound
             for i in range(n):
                 ids[i, 0] = decoded[i, step] = coder.symbols[i]
     return int(sound)

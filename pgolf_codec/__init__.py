@@ -87,14 +87,17 @@ def compress(
     model: Model | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     device: str | None = None,
+    adapt: bool | None = None,
 ) -> bytes:
     """Compress ``data`` into one archive, the contents of a ``.pgz`` file.
 
     ``data`` is any object with the buffer protocol; all bytes come back, text or
     not.  ``model`` is an embedded model's name, the path of a ``.pglm`` file or what
     :func:`load_model` gave; None is the default model.  ``threads`` is by default
-    the number of CPUs; it does not change a bit of the result, and neither does
-    ``device``: None or ``cpu``, ``cuda``, ``cuda:1`` (docs/GPU.md).
+    the number of CPUs; it does not change a bit of the result.  With ``adapt`` the model
+    learns from the text: smaller, above all where the text is not web English, and
+    somewhat slower.  ``device`` is None or ``cpu``, ``cuda``, ``cuda:1`` (docs/GPU.md); the
+    processor alone adapts, and does so by default.
 
     Raises :class:`ModelNotFoundError`, :class:`FormatError` for a bad artifact, or
     :class:`DeviceError`.
@@ -106,7 +109,8 @@ def compress(
     """
     from pgolf_codec.codec import stream
 
-    return stream.compress(data, model=_model(model), threads=threads, coder=_frame_coder(device))
+    writing = _writing_model(model, device, adapt)
+    return stream.compress(data, model=writing, threads=threads, coder=_frame_coder(device))
 
 
 def decompress(
@@ -154,6 +158,7 @@ def open(
     threads: int | None = None,
     streams: int | None = None,
     device: str | None = None,
+    adapt: bool | None = None,
 ) -> ArchiveReader | ArchiveWriter:
     """Open an archive as a binary file object; one frame is in memory at a time (on a GPU:
     many).
@@ -162,7 +167,7 @@ def open(
     end checks everything that :func:`decompress` checks and raises the same errors.
     What is written is an archive only after ``close()``; a path takes the new
     contents then, and never if an exception leaves the ``with`` block.  Mode ``x``
-    refuses to overwrite.
+    refuses to overwrite.  ``adapt`` is as in :func:`compress`.
 
     >>> import io, pgolf_codec
     >>> file = io.BytesIO()
@@ -178,8 +183,9 @@ def open(
 
     coder = _frame_coder(device)
     if mode not in ("r", "rb"):
+        writing = _writing_model(model, device, adapt)
         return stream.open_archive(
-            file, mode, model=_model(model), threads=threads, streams=streams, coder=coder
+            file, mode, model=writing, threads=threads, streams=streams, coder=coder
         )
     return stream.open_archive(file, mode, model=_resolver(model), threads=threads, coder=coder)
 
@@ -207,11 +213,12 @@ def verify(
     *,
     model: ArtifactModel | str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    adapt: bool = True,
 ) -> Receipt:
     """Compress, decompress in a fresh process, compare; every claim in one receipt.
 
     ``text`` is a path, or the bytes themselves.  The other process is given the
-    archive and the artifact, nothing else.
+    archive and the artifact, nothing else.  ``adapt`` is as in :func:`compress`.
 
     Raises :class:`VerificationError`, with the receipt as its ``receipt``, when a
     claim does not hold.
@@ -223,7 +230,7 @@ def verify(
     """
     from pgolf_codec.eval.verify import verify
 
-    return verify(text, model=model, threads=threads)
+    return verify(text, model=model, threads=threads, adapt=adapt)
 
 
 def verify_predictor(
@@ -352,6 +359,14 @@ def _text(
     if by_documents:
         raise TypeError("documents are read from a file")
     return Text((bytes(text),))
+
+
+def _writing_model(
+    model: Model | str | os.PathLike[str] | None, device: str | None, adapt: bool | None
+) -> Model:
+    from pgolf_codec.devices import adapting
+
+    return adapting(_model(model), device, adapt)
 
 
 def _frame_coder(device: str | None) -> FrameCoder:

@@ -2,7 +2,7 @@
 
 Names of devices: ``cpu`` (the default: integer kernels of numba), ``cuda``, ``cuda:1``
 and ``torch-cpu``, the GPU's code on the processor, to compare with.  The bytes of an
-archive are the same on all of them.
+archive are the same on all of them, but that only the processor adapts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,21 @@ from pgolf_codec.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from pgolf_codec.codec.frame_coder import FrameCoder
+    from pgolf_codec.codec.model import Model
 
 CPU = "cpu"
 CPU_GROUP_BYTES = 1 << 24
 """Raw bytes that ``torch-cpu`` codes side by side."""
+
+
+def adapting(model: Model, device: str | None, adapt: bool | None) -> Model:
+    """The model to write with: one that learns from the text, if ``adapt``.
+
+    None is yes on the processor, and no on other devices, which can't.
+    """
+    from pgolf_codec.codec.adaptation import adapted
+
+    return adapted(model) if adapt or (adapt is None and device in (None, CPU)) else model
 
 
 @lru_cache(maxsize=4)

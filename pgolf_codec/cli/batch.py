@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_codec.cli import FAILED, OK, SUFFIX, complain
-from pgolf_codec.cli.options import add_device, add_model, add_talk, add_threads, positive
+from pgolf_codec.cli.options import (
+    add_adapt,
+    add_device,
+    add_model,
+    add_talk,
+    add_threads,
+    positive,
+)
 from pgolf_codec.cli.ranks import all_ranks
 from pgolf_codec.errors import RefusedError
 
@@ -36,6 +43,7 @@ def _batch_options(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_threads(parser)
     add_device(parser)
+    add_adapt(parser)
     parser.add_argument(
         "--streams",
         type=positive,
@@ -51,10 +59,11 @@ def run_compress_all(options: argparse.Namespace) -> int:
     import pgolf_codec
     from pgolf_codec.codec.batch import compress_files
     from pgolf_codec.codec.sharding import together
+    from pgolf_codec.devices import adapting
     from pgolf_codec.eval.bpb import Sizes
 
     ranks = all_ranks()
-    model = pgolf_codec.load_model(options.model)
+    model = adapting(pgolf_codec.load_model(options.model), options.device, options.adapt)
     coder = _coder(options, ranks)
     jobs = together(ranks, lambda: _jobs(options) if ranks.rank == 0 else [])[0]
     if ranks.rank:
@@ -88,6 +97,7 @@ def run_verify_all(options: argparse.Namespace) -> int:
         device=_device(options, ranks),
         threads=_threads(options, ranks),
         streams=options.streams,
+        adapt=options.adapt,
     )
     for receipt in receipts if ranks.rank == 0 else []:
         _tell(options, dataclasses.asdict(receipt))

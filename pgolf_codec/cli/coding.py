@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, SUFFIX, UsageError, blame, complain
 from pgolf_codec.cli.options import (
+    add_adapt,
     add_device,
     add_model,
     add_output,
@@ -55,6 +56,7 @@ Transfer = Callable[[Source, BinaryIO, Progress], dict[str, Any]]
 def compress_options(parser: argparse.ArgumentParser) -> None:
     _coding_options(parser)
     add_output(parser)
+    add_adapt(parser)
     parser.add_argument(
         "--streams",
         type=positive,
@@ -86,10 +88,10 @@ def run_compress(options: argparse.Namespace) -> int:
     """Write an archive for each file."""
     import pgolf_codec
     from pgolf_codec.codec.stream import compress_stream
-    from pgolf_codec.devices import frame_coder
+    from pgolf_codec.devices import adapting, frame_coder
     from pgolf_codec.eval.bpb import Sizes
 
-    model = pgolf_codec.load_model(options.model)
+    model = adapting(pgolf_codec.load_model(options.model), options.device, options.adapt)
     coder = frame_coder(options.device)
 
     def transfer(source: Source, out: BinaryIO, progress: Progress) -> dict[str, Any]:

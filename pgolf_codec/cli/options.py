@@ -21,6 +21,14 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapt",
+        action=argparse.BooleanOptionalAction,
+        help="learn from the text: smaller, slower (default: yes, but not on a --device)",
+    )
+
+
 def add_talk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell sizes and speed")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError, complain
-from pgolf_codec.cli.options import add_model, add_talk, add_threads, measure, positive
+from pgolf_codec.cli.options import add_adapt, add_model, add_talk, add_threads, measure, positive
 from pgolf_codec.cli.ranks import all_ranks, is_first
 from pgolf_codec.errors import PredictorError, VerificationError
 from pgolf_codec.progress import Progress
@@ -26,6 +26,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
     add_model(parser)
     add_threads(parser)
+    add_adapt(parser)
     add_talk(parser)
     parser.add_argument("--json", metavar="RECEIPT", help="write the receipt here (`-`: stdout)")
     parser.add_argument(
@@ -136,14 +137,20 @@ def _verify_model(options: argparse.Namespace) -> Receipt:
         with files.reading(text):
             n_total = text.stat().st_size
     with _progress(options, n_total) as progress:
-        return verify(text, model=options.model, threads=options.threads, progress=progress.update)
+        return verify(
+            text,
+            model=options.model,
+            threads=options.threads,
+            progress=progress.update,
+            adapt=options.adapt is not False,
+        )
 
 
 def _verify_predictor(options: argparse.Namespace) -> Receipt:
     from pgolf_codec.eval.foreign import verify_predictor
 
-    if options.model is not None or options.threads is not None:
-        raise UsageError("--model and --threads don't go with --predictor")
+    if any(value is not None for value in (options.model, options.threads, options.adapt)):
+        raise UsageError("--model, --threads and --adapt don't go with --predictor")
     text = _text(options)
     with _progress(options, len(text.data)) as progress:
         return verify_predictor(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -132,26 +132,30 @@ def test_however_it_is_asked() -> None:
     decoder.finish()
 
 
-class InBlocks(Order1Session):
-    """With what a model may have: weights of many symbols at once."""
+class Staged(Order1Session):
+    """With what a model may have: the stage behind its own weights."""
 
-    def block_weights(self, lane: int, ids: NDArray[np.int32]) -> NDArray[np.uint32]:
-        rows = []
-        for symbol in ids:
-            rows.append(self._counts[lane, self._context[lane]].astype(np.uint32))
-            seen = self._counts[lane, self._context[lane], symbol]
-            self._counts[lane, self._context[lane], symbol] = min(int(seen), 60000) + 40
-            self._context[lane] = symbol
-        return np.array(rows)
+    has_stage = True
+    stages: ClassVar[list[Any]] = []
+
+    def intervals(self, ids: NDArray[np.int32], stage: Any = None) -> Any:
+        self.stages.append(stage)
+        return super().intervals(ids)
+
+    def decode(self, decoder: Any, n_steps: int, stage: Any = None) -> Any:
+        raise NotImplementedError
 
 
-def test_blocks_are_steps() -> None:
-    predictor = adapted(MODEL).predictor
-    ids = np.stack([MODEL.tokenizer.encode(LINES)[:150], MODEL.tokenizer.encode(LINES)[5:155]])
-    expected = predictor.session(2).intervals(ids)
-    in_blocks = AdaptedSession(InBlocks(2, V), new_state(predictor.widths, 2))
-    for found, right in zip(in_blocks.intervals(ids), expected, strict=True):
-        assert np.array_equal(found, right)
+def test_a_model_may_do_it_itself() -> None:
+    """It is given the state, unless somebody has asked for weights before."""
+    state = new_state(adapted(MODEL).predictor.widths, 1)
+    ids = MODEL.tokenizer.encode(LINES)[None, :20]
+    session = AdaptedSession(Staged(1, V), state)
+    session.intervals(ids)
+    assert [stage.value is state for stage in Staged.stages] == [True]
+    session.weights(None)
+    session.intervals(ids)
+    assert len(Staged.stages) == 1
 
 
 def test_it_gains_where_the_model_has_not_been() -> None:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))  # for tiny_model.py, 
 from environments import LENGTH, N_STREAMS, digest
 from tiny_model import PROSE, prose_ids, tiny_tokenizer, tiny_weights
 
+from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.inspection import inspect
 from pgolf_codec.codec.stream import compress
 from pgolf_codec.lm.graph import NUMERICS_VERSION
@@ -45,6 +46,7 @@ def originals() -> dict[str, tuple[bytes, int]]:
         ),
         "crlf": (prose[:400].replace(b"\n", b"\r\n") + b"\r\n\r\r\n\n \t  \0 the <s> <unk> ", 1),
         "not_utf8": (b"the boat \xff\xfe\xc3( \xed\xa0\x80 that came \x80 down the river", 1),
+        "adapted": (prose[:500], 2),
         "all_methods": (bytes(FRAME_BYTES) + noise + prose[: FRAME_BYTES + 200], 3),
     }
 
@@ -57,7 +59,8 @@ def main() -> None:
     model = load_artifact(artifact)
     archives: dict[str, Any] = {}
     for name, (raw, streams) in originals().items():
-        blob = compress(raw, model=model, threads=1, streams=streams, frame_bytes=FRAME_BYTES)
+        writing = adapted(model) if name == "adapted" else model
+        blob = compress(raw, model=writing, threads=1, streams=streams, frame_bytes=FRAME_BYTES)
         (FOLDER / f"{name}.pgz").write_bytes(blob)
         archives[name] = {
             "sha256": hashlib.sha256(blob).hexdigest(),

@@ -70,7 +70,7 @@ def test_every_case_is_there() -> None:
     cases = pinned(NEWEST)["archives"]
     assert {"empty", "one_byte", "prose", "unicode", "crlf", "not_utf8"} < set(cases)
     methods = {method for case in cases.values() for method in case["methods"]}
-    assert methods == {"stored", "zstd", "model"}
+    assert methods == {"stored", "zstd", "model", "adapted"}
     files = {path.stem for path in NEWEST.glob("*.pgz")}
     assert files == set(cases)
 
@@ -91,7 +91,7 @@ def test_the_newest_model_is_the_tiny_one(models: dict[Path, LoadedModel]) -> No
         assert np.array_equal(found.weights.tensors[name], tensor), name
 
 
-@pytest.mark.parametrize("name", ["empty", "one_byte", "not_utf8", "crlf"])
+@pytest.mark.parametrize("name", ["empty", "one_byte", "not_utf8", "crlf", "adapted"])
 def test_a_strangers_decoder(name: str) -> None:
     """docs/FORMAT.md and docs/NUMERICS.md alone: none of the package's code."""
     document: dict[str, Any] = {}
