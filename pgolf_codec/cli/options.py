@@ -17,7 +17,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", metavar="D", help="cpu (the default), cuda, cuda:1 ...: the bytes are the same"
+        "--device", metavar="D", help="cpu (the default), cuda, cuda:1 ...: the bytes of --no-adapt"
     )
 
 
