@@ -8,3 +8,7 @@ from __future__ import annotations
 
 def instruction_set() -> str:
     return "portable"
+
+
+def target() -> str:
+    return "portable"

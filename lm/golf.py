@@ -45,6 +45,9 @@ from pgolf_codec.lm.tokenizers import shard_bytes
 MAX_SUBMISSION_BYTES = 16_000_000
 """Code and artifact together."""
 
+PLAIN_CODERS = ("raw", "ans", "zlib", "bzip2", "lzma")
+"""Of weights: those that Python, numpy and the stand-ins of a bundle read."""
+
 _BLOCK_TOKENS = 1 << 24
 _POLL_SECONDS = 0.2
 
@@ -201,11 +204,13 @@ def pack(golf: GolfRun, config: TrainConfig, tokens: Path, artifact: Path) -> No
 
 
 def export_settings(recipe: Path) -> ExportConfig:
-    """The recipe's; without numba, by which a trellis takes minutes, it becomes GPTQ."""
+    """The recipe's; without numba a trellis becomes GPTQ, and nothing is coded that it reads."""
     config = load_export_config(recipe)
     try:
         metadata.version("numba")
     except metadata.PackageNotFoundError:
+        coder = config.coder if config.coder in PLAIN_CODERS else "ans"
+        config = dataclasses.replace(config, coder=coder)
         if config.quantizer == "trellis":
             print("numba is not installed: GPTQ in place of the trellis", flush=True)
             return dataclasses.replace(config, quantizer="clipped", max_bytes=0)
