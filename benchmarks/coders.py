@@ -1,12 +1,13 @@
 """Entropy coders of weights, side by side on the same integers.
 
-    python benchmarks/coders.py CHECKPOINT [--nncodec PYTHON]
+    python benchmarks/coders.py CHECKPOINT [--nncodec PYTHON] [--only CODER ...]
 
 writes benchmarks/results/coders.json.  Sets: the matrices of CHECKPOINT as int6 (rows
 clipped at 12.85 deviations) and as ternary; synthetic ones whose true entropy is known:
 normal numbers with row and column scales.  ``lrzip`` is taken where it is installed,
 NNCodec where --nncodec names a Python that has it.  Bytes are of whole streams; speeds are
-of processor time, one thread.
+of processor time, one thread.  With ``--only``, the rows of other coders and programs
+stay as they were.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.quant.checkpoints import read_tensors
 from pgolf_codec.quant.coders import coder_names
-from pgolf_codec.quant.comparison import compare, totals
+from pgolf_codec.quant.comparison import Row, compare, totals
 from pgolf_codec.quant.rounding import Scheme, quantize
 
 RESULT = Path(__file__).parent / "results" / "coders.json"
@@ -57,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--nncodec", metavar="PYTHON")
+    parser.add_argument("--only", nargs="*", metavar="CODER")
     options = parser.parse_args()
     floats = {
         name: tensor.floats()
@@ -71,20 +73,24 @@ def main() -> None:
             {k: quantize(w, Scheme("ternary")).values for k, w in floats.items()}, None,
         ),
     }  # fmt: skip
+    before: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
     result: dict[str, Any] = {}
     for name, (tensors, true_bits) in sets.items():
-        rows = compare(tensors, coder_names())
+        rows = compare(tensors, options.only or coder_names())
+        if options.only:
+            stored = [Row.from_dict(row) for row in before[name]["rows"]]
+            rows += [row for row in stored if row.coder not in options.only]
         sums = totals(rows)
         found = {
             "n_tensors": len(tensors),
             "n_params": sum(v.size for v in tensors.values()),
             "true_entropy_bits": true_bits,
             "totals": sums,
-            "others": others(tensors, options.nncodec),
+            "others": before[name]["others"] if options.only else others(tensors, options.nncodec),
             "rows": [row.to_dict() for row in rows],
         }
         result[name] = found
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        RESULT.write_text(json.dumps(before | result, indent=1) + "\n")
         for total in sums:
             print(name, total["coder"], total["coded_bytes"], f"{total['bits_per_param']:.4f}")
         print(name, found["others"], true_bits, flush=True)

@@ -17,7 +17,7 @@ from pgolf_codec.quant.packing import Rule, order_0_entropy, rule_of
 from pgolf_codec.quant.rounding import quantize
 from pgolf_codec.quant.tensors import Tensor
 
-_WARM_UP = (64, 64)
+_WARM_UP = (80, 64)
 """Of each tensor that is coded first, so that compiling is not timed."""
 
 
@@ -52,6 +52,19 @@ class Row:
             "encode_mparam_per_second": self.n_params / 1e6 / max(self.encode_seconds, 1e-9),
             "decode_mparam_per_second": self.n_params / 1e6 / max(self.decode_seconds, 1e-9),
         }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Row:
+        n_params = found["n_params"]
+        return cls(
+            found["tensor"],
+            found["coder"],
+            n_params,
+            found["entropy_bits_per_param"],
+            found["coded_bytes"],
+            n_params / 1e6 / found["encode_mparam_per_second"],
+            n_params / 1e6 / found["decode_mparam_per_second"],
+        )
 
 
 def compare(

@@ -45,7 +45,7 @@ _VANISHED = 31 * 1024
 @jit
 def code(
     values: Array, data: Array, encoding: int, plan: Any, tables: Any, work: Any, counts: Any
-) -> int:
+) -> Any:
     """Both directions.  Number of bytes, or FULL, DAMAGED; 0 when all is decoded."""
     width, shift, origin, top, centre = plan.width, plan.shift, plan.origin, plan.top, plan.centre
     open_low, open_high = plan.open_low, plan.open_high
