@@ -26,7 +26,7 @@ from pgolf_codec.lm.config import ModelConfig, TrainConfig
 from pgolf_codec.lm.presets import load_preset
 
 RESULTS = Path(__file__).with_name("results") / "recipes.json"
-PICTURE = Path(__file__).with_name("results") / "recipes.svg"
+PICTURE = Path(__file__).parents[1] / "docs" / "recipes.svg"
 SEEDS = (1, 2, 3)
 VAL_ROWS = 96
 

@@ -609,7 +609,7 @@ def scaling(results: dict[str, Any]) -> str:
                     f"{row[way]['ms_per_step']}",
                     f"{row[way]['n_steps']:,}",
                     f"{row[way]['n_tokens'] / 1e9:.2f} G",
-                    f"{row[way].get('fitted_loss', math.nan):.3f}",
+                    str(row[way].get("fitted_loss", "")),
                 ]
                 for row in found
                 for way in ("slow", "fast")
