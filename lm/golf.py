@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -204,17 +205,24 @@ def pack(golf: GolfRun, config: TrainConfig, tokens: Path, artifact: Path) -> No
 
 
 def export_settings(recipe: Path) -> ExportConfig:
-    """The recipe's; without numba a trellis becomes GPTQ, and nothing is coded that it reads."""
+    """The recipe's; without kernels a trellis becomes GPTQ, coded as plain Python reads it."""
     config = load_export_config(recipe)
-    try:
-        metadata.version("numba")
-    except metadata.PackageNotFoundError:
+    if not can_search():
         coder = config.coder if config.coder in PLAIN_CODERS else "ans"
         config = dataclasses.replace(config, coder=coder)
         if config.quantizer == "trellis":
-            print("numba is not installed: GPTQ in place of the trellis", flush=True)
+            print("no kernels here: GPTQ in place of the trellis", flush=True)
             return dataclasses.replace(config, quantizer="clipped", max_bytes=0)
     return config
+
+
+def can_search() -> bool:
+    """Whether numba and the trellis's kernels are there: not in a bundled program."""
+    try:
+        metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return False
+    return importlib.util.find_spec("pgolf_codec.quant.coders.trellis_kernel") is not None
 
 
 def artifact_bits(artifact: Path, tokens: Path, seq_len: int, device: Any) -> float:
