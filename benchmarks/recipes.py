@@ -124,6 +124,7 @@ def train_one(run: dict[str, Any], tokens: Path, out: Path) -> dict[str, Any]:
         iterations=run.get("n_tokens", 0) // (config.batch_rows * config.seq_len),
         eval_seconds=1e9,
         checkpoint_seconds=60,
+        log_steps=5,
     )
     data = open_tokens(tokens, config.seq_len)
     n_val = VAL_ROWS * config.seq_len
