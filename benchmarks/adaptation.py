@@ -27,7 +27,7 @@ TEXTS = (
     "fineweb_cc2013.txt", "c4_en.txt", "book_sherlock.txt", "tinyshakespeare.txt",
     "code_python.txt", "multilingual.txt",
 )  # fmt: skip
-N_BYTES, FLOAT_BYTES = 1 << 17, 12_000
+N_BYTES, FLOAT_BYTES = 1 << 16, 12_000
 VARIANTS: dict[str, dict[str, Any]] = {
     "nothing": {"learning_rate": 0.0, "passes": 0},
     "all weights, SGD": {"learning_rate": 0.05, "optimizer": "sgd"},

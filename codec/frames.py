@@ -26,6 +26,8 @@ _SAMPLE_PIECE_BYTES = (512, 2048)
 _HOPELESS = {Method.MODEL: 1.2, Method.ADAPTED: 1.8}
 """The model is skipped when its sample takes this much more than zstd's whole.
 
+An adapted model learns little from a sample, and much from a whole that is not prose.
+
 Measured with a 4-layer model on eight kinds of files, the sample takes 0.98 to 1.11
 times the bits a byte of the whole frame; 0.99 to 1.06 with the largest pieces.
 """
