@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 def in_format(folder: Path) -> dict[str, Any]:
     model = pgolf_codec.load_model()
-    models = {"plain": model, "adapted": adapted(model)}
+    models: dict[str, Any] = {"plain": model, "adapted": adapted(model)}
     for one in models.values():  # compiling is no part of the speed
         decompress(compress(b"warm " * 20, model=one, threads=1), model=model, threads=1)
     rows = []
@@ -54,10 +55,8 @@ def in_format(folder: Path) -> dict[str, Any]:
         raw = (folder / name).read_bytes()[:N_BYTES]
         row: dict[str, Any] = {"text": name, "n_bytes": len(raw)}
         for kind, one in models.items():
-            blob, encode_seconds = timed(
-                lambda one=one, raw=raw: compress(raw, model=one, threads=1)
-            )
-            back, decode_seconds = timed(lambda blob=blob: decompress(blob, model=model, threads=1))
+            blob, encode_seconds = timed(partial(compress, raw, model=one, threads=1))
+            back, decode_seconds = timed(partial(decompress, blob, model=model, threads=1))
             assert back == raw
             row[kind] = {
                 "bpb": 8 * len(blob) / len(raw),
@@ -95,7 +94,7 @@ def in_float(folder: Path, checkpoint: Path) -> dict[str, Any]:
         for variant, options in VARIANTS.items():
             schedule = Schedule(**options, block=128, context=128)
             scorer = TunedScorer(logits, tokenizer.n_symbols, schedule, first=BOS_ID)
-            bits, seconds = timed(lambda scorer=scorer, ids=ids: scored_bits(scorer, ids))
+            bits, seconds = timed(partial(scored_bits, scorer, ids))
             rows.append(
                 {
                     "text": name,

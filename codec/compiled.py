@@ -46,6 +46,7 @@ SOURCES = (
     "lm/layout.py",
     "lm/numerics.py",
     "lm/products.py",
+    "lm/tables.py",
     "lm/tiles.py",
     "lm/vectors.py",
     "quant/ans_kernel.py",

@@ -385,9 +385,9 @@ def test_ans_is_for_int8_only(artifact: bytes) -> None:
 
 def test_scales_beyond_64_bits(artifact: bytes, weights: IntegerWeights) -> None:
     """Finite, but a product with them might not fit: refused before the first use."""
-    s = weights.tensors["embedding.s"].copy()
+    s = weights.tensors["blocks.0.qkv.s"].copy()
     s[7] = 1.0
-    blob = forged(artifact, payloads={"embedding.s": s.astype("<f2").tobytes()})
+    blob = forged(artifact, payloads={"blocks.0.qkv.s": s.astype("<f2").tobytes()})
     with pytest.raises(CorruptError, match="too large"):
         load_artifact(blob).predictor.session(1)
 

@@ -104,7 +104,7 @@ def test_quantized() -> None:
     assert rows["half"]["scheme"] == "int6:12.85"
     assert rows["norm"]["scheme"] == "none"
     assert rows["half"]["shape"] == [40, 30]
-    assert set(rows["half"]["bits_per_param"]) == {"raw", "ans-hist", "ans-scale", "cm"}
+    assert set(rows["half"]["bits_per_param"]) == {"raw", "ans-hist", "ans-scale", "cm", "trellis"}
     assert 3 < rows["half"]["entropy_bits_per_param"] < 3.5
     assert rows["half"]["coded_bytes"] == min(
         rows["half"]["bits_per_param"][c] * 1200 / 8 for c in rows["half"]["bits_per_param"]

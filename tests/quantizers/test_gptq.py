@@ -89,8 +89,8 @@ def test_steps_fall_with_weight(problem: Problem) -> None:
     cost = curvature.row_weights[:, None] * curvature.column_weights * steps**2 / 24
     free = curvature.row_weights > 0.1 * curvature.row_weights.mean()
     assert 60 < free.sum() < 96
-    assert cost[free] == pytest.approx(np.full(cost[free].shape, 1e-8), rel=0.01)  # float16
-    assert (cost[~free] < 1e-8).all()
+    assert cost[free] == pytest.approx(np.full(cost[free].shape, 1e-8), rel=0.3)  # scales of 3 bits
+    assert (cost[~free] < 1.3e-8).all()
 
 
 @pytest.mark.parametrize("scales", ["rows", "columns", "both"])

@@ -80,9 +80,9 @@ def test_it_carries_recipe_and_sources(plain: bool) -> None:
     assert set(held["sources"]) == set(sources)
     if plain:
         assert held["sources"] == sources
-        assert b"\nclass Transformer(nn.Module):\n" in program
+        assert b"\nclass Transformer(" in program
     else:
-        assert len(program) < 60_000
+        assert len(program) < 80_000
         for name, source in held["sources"].items():
             assert source == without_docstrings(sources[name])
 
