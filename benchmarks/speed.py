@@ -23,7 +23,8 @@ from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.codec.workers import default_threads
 
 RESULT = Path(__file__).resolve().parent / "results" / "speed.json"
-RUNS = {"nano": 3, "record-size": 1}
+RUNS = {"nano": 3, "nano, --no-adapt": 3, "record-size, --no-adapt": 1}
+"""Of a model, with options of the command."""
 TEXT_BYTES = 1_000_000
 SMALL_BYTES = 1000
 
@@ -40,24 +41,28 @@ def main(arguments: list[str]) -> None:
             "instruction_set": instruction_set(),
             "threads": default_threads(),
             "models": {
-                name: whole_file(folder, text, model, RUNS[name]) for name, model in models.items()
+                name: whole_file(folder, text, models, name, runs) for name, runs in RUNS.items()
             },
             "start": start(folder, text),
         }
     RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def whole_file(folder: Path, text: bytes, model: str, runs: int) -> dict[str, Any]:
+def whole_file(
+    folder: Path, text: bytes, models: dict[str, str], name: str, runs: int
+) -> dict[str, Any]:
     """Both ways, in turns."""
+    model, *options = name.split(", ")
+    model = models[model]
     plain, packed, again = folder / "text", folder / "text.pgz", folder / "again"
     plain.write_bytes(text[:SMALL_BYTES])
-    run("compress", "-f", "-m", model, "-o", packed, plain)  # compiles
+    run("compress", *options, "-f", "-m", model, "-o", packed, plain)  # compiles
     run("decompress", "-f", "-m", model, "-o", again, packed)
     plain.write_bytes((text * -(-TEXT_BYTES // len(text)))[:TEXT_BYTES])
     n_bytes = plain.stat().st_size
     there, back = [], []
     for _ in range(runs):
-        there.append(run("compress", "-f", "-m", model, "-o", packed, plain))
+        there.append(run("compress", *options, "-f", "-m", model, "-o", packed, plain))
         back.append(run("decompress", "-f", "-m", model, "-o", again, packed))
         if again.read_bytes() != plain.read_bytes():
             raise RuntimeError("decoded to something else")

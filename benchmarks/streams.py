@@ -17,6 +17,7 @@ from typing import Any
 
 import pgolf_codec
 from pgolf_codec.codec import stream
+from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.workers import default_threads
 
 RESULT = Path(__file__).resolve().parent / "results" / "streams.json"
@@ -29,8 +30,8 @@ SLOWEST = 1 << 18
 def main(arguments: list[str]) -> None:
     (path,) = map(Path, arguments)
     text = path.read_bytes()
-    model = pgolf_codec.load_model()
-    pgolf_codec.compress(text[:2000], model=model)
+    model = adapted(pgolf_codec.load_model())  # as `compress` has it
+    pgolf_codec.decompress(pgolf_codec.compress(text[:2000]))
     rows = [
         measure(text[:size], streams, model)
         for size in SIZES
