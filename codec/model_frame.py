@@ -26,7 +26,7 @@ from pgolf_codec.errors import CorruptError
 if TYPE_CHECKING:
     from pgolf_codec.codec.range_coder import Decoder
 
-_BYTES_A_STREAM = 1 << 14
+_BYTES_A_STREAM = 1 << 13
 _CHUNK = 256
 """Positions that the encoder asks for at once."""
 _STEPS = 32
@@ -47,7 +47,7 @@ class ModelPayload:
 
 def default_streams(n_bytes: int) -> int:
     """Streams for a frame of ``n_bytes``: each cut costs context and buys speed."""
-    return max(1, min(n_bytes // _BYTES_A_STREAM, 16))
+    return max(1, min(n_bytes // _BYTES_A_STREAM, 32))
 
 
 def encode(

@@ -92,6 +92,6 @@ def test_the_smallest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_default_streams() -> None:
-    sizes = [1, 1000, 1 << 14, 1 << 15, (1 << 18) - 1, 1 << 18, 1 << 23]
-    assert [default_streams(size) for size in sizes] == [1, 1, 1, 2, 15, 16, 16]
+    sizes = [1, 1000, 1 << 13, 1 << 14, (1 << 18) - 1, 1 << 18, 1 << 23]
+    assert [default_streams(size) for size in sizes] == [1, 1, 1, 2, 31, 32, 32]
     assert max(map(default_streams, sizes)) <= MAX_STREAMS
