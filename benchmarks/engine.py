@@ -162,7 +162,7 @@ def embed(p: Params, s: State, ids: Any, b: Buffers) -> None:
 @numba.njit(nogil=True)
 def vectors(p: Params, layer: int, b: Buffers) -> None:
     """What a layer does to rows of the width of the model."""
-    _mix(b.x, b.x0, p.mix_m[layer], ROWS)
+    _mix(b.x, b.x0, p.mix_m[layer, 0], p.mix_m[layer, 1], ROWS)
     _normalized(b.x, b.y8, b.factors, ROWS)
     _plain(b.room.attended, b.attended8, b.factors, ROWS)
     _add(b.x, b.acc_d, b.factors, p.wo_m[layer], ROWS)
@@ -181,8 +181,8 @@ def matrices(p: Params, layer: int, b: Buffers) -> None:
 @numba.njit(nogil=True)
 def activations(p: Params, layer: int, b: Buffers) -> None:
     _activate(
-        b.acc_up, p.up_m[layer], p.square_shift[layer], p.hidden_limit, b.hidden, b.hidden8,
-        b.factors, ROWS,
+        b.acc_up, b.factors, p.up_m[layer], p.square_shift[layer], p.hidden_limit, p.kept,
+        b.hidden, b.hidden8, b.out_factors, ROWS,
     )  # fmt: skip
 
 
