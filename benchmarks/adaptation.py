@@ -73,7 +73,7 @@ def in_float(folder: Path, checkpoint: Path) -> dict[str, Any]:
 
     from pgolf_codec.eval.tuning import Schedule, TunedScorer, scored_bits
     from pgolf_codec.lm.config import BOS_ID
-    from pgolf_codec.lm.export import load_checkpoint
+    from pgolf_codec.lm.conversion.export import load_checkpoint
 
     torch.set_num_threads(1)
     tokenizer = pgolf_codec.load_model().tokenizer

@@ -66,8 +66,8 @@ def artifacts(arguments: argparse.Namespace, done: list[str]) -> Any:
     """Quantizer and artifact, of those that are not done."""
     import torch
 
-    from pgolf_codec.lm import export
-    from pgolf_codec.lm.calibration import calibrate
+    from pgolf_codec.lm.conversion import export
+    from pgolf_codec.lm.conversion.calibration import calibrate
     from pgolf_codec.quant.moments import load_moments, save_moments
 
     torch.set_num_threads(1)

@@ -24,10 +24,10 @@ from record_size import record_size_model
 import pgolf_codec
 from pgolf_codec.codec import coding_kernels
 from pgolf_codec.codec.machine import instruction_set
-from pgolf_codec.lm import attention, kernels, products
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.engine import make_buffers, make_state
-from pgolf_codec.lm.layout import Buffers, Params, State, byte_room, pack
+from pgolf_codec.lm.integers import attention, kernels, products
+from pgolf_codec.lm.integers.engine import make_buffers, make_state
+from pgolf_codec.lm.integers.layout import Buffers, Params, State, byte_room, pack
 
 RESULT = Path(__file__).resolve().parent / "results" / "engine.json"
 ROWS = 128

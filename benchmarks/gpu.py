@@ -37,9 +37,9 @@ from pgolf_codec.cli import demo
 from pgolf_codec.codec import stream
 from pgolf_codec.codec.frame_coder import ONE_BY_ONE
 from pgolf_codec.devices import frame_coder
-from pgolf_codec.lm.torch_device import TorchDevice, lane_bytes
-from pgolf_codec.lm.torch_engine import TorchEngine, open_device
-from pgolf_codec.lm.torch_ops import int8_products_hold
+from pgolf_codec.lm.gpu.torch_device import TorchDevice, lane_bytes
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine, open_device
+from pgolf_codec.lm.gpu.torch_ops import int8_products_hold
 from pgolf_codec.quant.artifact import LoadedModel
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,7 +19,7 @@ import torch
 import pgolf_codec
 from pgolf_codec.codec.model import Model
 from pgolf_codec.lm.config import BOS_ID
-from pgolf_codec.lm.export import load_checkpoint
+from pgolf_codec.lm.conversion.export import load_checkpoint
 
 RESULT = Path(__file__).resolve().parent / "results" / "integers.json"
 ROW = 1024

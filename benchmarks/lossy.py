@@ -13,8 +13,8 @@ import numpy as np
 
 from pgolf_codec.codec.sentencepiece_model import parse
 from pgolf_codec.eval import residual
-from pgolf_codec.lm.data import read_documents
-from pgolf_codec.lm.tokenizers import challenge_byte_counts
+from pgolf_codec.lm.data.corpora import read_documents
+from pgolf_codec.lm.data.tokenizers import challenge_byte_counts
 
 
 def main(corpus: Path, tokenizers: list[Path]) -> None:

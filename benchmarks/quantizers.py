@@ -34,10 +34,9 @@ from numpy.typing import NDArray
 
 import pgolf_codec
 from pgolf_codec.lm.build import digest
-from pgolf_codec.lm.calibration import calibrate
 from pgolf_codec.lm.config import BOS_ID
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.export import (
+from pgolf_codec.lm.conversion.calibration import calibrate
+from pgolf_codec.lm.conversion.export import (
     balance,
     calibration_rows,
     load_checkpoint,
@@ -45,8 +44,9 @@ from pgolf_codec.lm.export import (
     merge_scales,
     quantize,
 )
-from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.floats.model import Transformer
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant import coders
 from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature

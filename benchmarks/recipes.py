@@ -109,11 +109,11 @@ def train_one(run: dict[str, Any], tokens: Path, out: Path) -> dict[str, Any]:
     """One run in this process; resumed from ``out`` if it was begun."""
     import torch
 
-    from pgolf_codec.lm.group import Group
-    from pgolf_codec.lm.rows import open_tokens
-    from pgolf_codec.lm.run_log import read_metrics
-    from pgolf_codec.lm.stopping import StopRequest
     from pgolf_codec.lm.train import Training
+    from pgolf_codec.lm.training.group import Group
+    from pgolf_codec.lm.training.rows import open_tokens
+    from pgolf_codec.lm.training.run_log import read_metrics
+    from pgolf_codec.lm.training.stopping import StopRequest
 
     torch.set_num_threads(1)
     model, config = recipe(run["kind"])
@@ -155,7 +155,7 @@ def train_one(run: dict[str, Any], tokens: Path, out: Path) -> dict[str, Any]:
 
 
 def draw(runs: dict[str, Any]) -> str:
-    from pgolf_codec.lm.line_chart import Series, line_chart
+    from pgolf_codec.lm.training.line_chart import Series, line_chart
 
     series = []
     for kind in ("ours", "baseline"):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pgolf_codec import models
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.weights import IntegerWeights, tensor_specs
+from pgolf_codec.lm.integers.weights import IntegerWeights, tensor_specs
 from pgolf_codec.quant.artifact import LoadedModel, dump_artifact, load_artifact
 
 MORE_WINDOWS = (256, 256, 1024, 256, 256, 1024, 256)

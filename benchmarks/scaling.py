@@ -69,12 +69,12 @@ def train_all(size: str, lengths: list[int], tokens: Path, work: Path) -> list[d
 
     import torch
 
-    from pgolf_codec.lm.flops import flops_per_token
-    from pgolf_codec.lm.group import Group
-    from pgolf_codec.lm.rows import open_tokens
-    from pgolf_codec.lm.run_log import read_metrics
-    from pgolf_codec.lm.stopping import StopRequest
     from pgolf_codec.lm.train import Training
+    from pgolf_codec.lm.training.flops import flops_per_token
+    from pgolf_codec.lm.training.group import Group
+    from pgolf_codec.lm.training.rows import open_tokens
+    from pgolf_codec.lm.training.run_log import read_metrics
+    from pgolf_codec.lm.training.stopping import StopRequest
 
     torch.set_num_threads(1)
     model, config = recipe(size)
@@ -213,8 +213,8 @@ def sizes_of(preset: str) -> tuple[float, float, TrainConfig]:
     """Operations a token, weights used (looped layers once), and the recipe."""
     import torch
 
-    from pgolf_codec.lm.flops import flops_per_token
-    from pgolf_codec.lm.model import Transformer
+    from pgolf_codec.lm.floats.model import Transformer
+    from pgolf_codec.lm.training.flops import flops_per_token
 
     config, train, _ = load_preset(preset)
     with torch.device("meta"):
@@ -226,7 +226,7 @@ def sizes_of(preset: str) -> tuple[float, float, TrainConfig]:
 
 def record(preset: str, ms_per_step: float, n_steps: int, val_bpb: float) -> dict[str, Any]:
     """What a published log says of a step, as a share of 8 H100's peak."""
-    from pgolf_codec.lm.flops import PEAK_FLOPS
+    from pgolf_codec.lm.training.flops import PEAK_FLOPS
 
     flops, _, train = sizes_of(preset)
     tokens = train.batch_rows * train.seq_len
@@ -244,7 +244,7 @@ def extrapolate(
     preset: str, fit: dict[str, float] | None, low: float, high: float
 ) -> dict[str, Any]:
     """Steps and tokens of 10 minutes on 8 H100 at MFUs, and what the fit makes of them."""
-    from pgolf_codec.lm.flops import PEAK_FLOPS
+    from pgolf_codec.lm.training.flops import PEAK_FLOPS
 
     flops, n, train = sizes_of(preset)
     tokens = train.batch_rows * train.seq_len

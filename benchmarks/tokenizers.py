@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError
-from pgolf_codec.lm.case import fold_case
 from pgolf_codec.lm.config import BOS_ID
-from pgolf_codec.lm.data import read_documents, utf8
-from pgolf_codec.lm.tokenizers import (
+from pgolf_codec.lm.data.case import fold_case
+from pgolf_codec.lm.data.corpora import read_documents, utf8
+from pgolf_codec.lm.data.tokenizers import (
     LosslessTokenizer,
     TextTokenizer,
     load_tokenizer,

@@ -22,7 +22,7 @@ from pgolf_codec.codec.adaptation import (
 from pgolf_codec.codec.coding_kernels import decode_symbols, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
-from pgolf_codec.lm.tables import exp2_table, log2_table
+from pgolf_codec.lm.integers.tables import exp2_table, log2_table
 
 I32 = NDArray[np.int32]
 U16 = NDArray[np.uint16]

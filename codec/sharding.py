@@ -2,7 +2,7 @@
 
 All processes (*ranks*) run the same program over the same input; each codes its share
 of every group, and all get all results, so that they go on alike.  torch is not needed
-here: :mod:`pgolf_codec.lm.ranks` has the ranks of ``torchrun``.
+here: :mod:`pgolf_codec.lm.gpu.ranks` has the ranks of ``torchrun``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ The challenge's figure is another one:
     Σ nll / ln 2  ÷  Σ bytes,     over rows of ``length`` targets, the rest left out,
 
 nll in nats and float64; the bytes of a target are those of
-:func:`pgolf_codec.lm.tokenizers.challenge_byte_counts`: 0 for control, unknown and unused
+:func:`pgolf_codec.lm.data.tokenizers.challenge_byte_counts`: 0 for control, unknown and unused
 pieces, 1 for a byte piece, else the UTF-8 length without the leading blank, and 1 for that
 blank unless the token before is one of the first kind.  So BOS costs bits and counts no
 byte, and what a lossy tokenizer folds (line ends, runs of blanks, NFKC) costs nothing.
@@ -36,7 +36,7 @@ from pgolf_codec.codec.stream import CompressionStats
 
 if TYPE_CHECKING:
     from pgolf_codec.eval.receipt import PredictorReceipt
-    from pgolf_codec.lm.tokenizers import ByteCounts
+    from pgolf_codec.lm.data.tokenizers import ByteCounts
 
 
 @dataclass(frozen=True, slots=True)

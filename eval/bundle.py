@@ -26,7 +26,7 @@ FOLDERS = ("codec", "eval", "lm", "quant")
 REPLACED = {
     "pgolf_codec.codec.compiled": "pgolf_codec.eval.stand_in_compiled",
     "pgolf_codec.codec.machine": "pgolf_codec.eval.stand_in_machine",
-    "pgolf_codec.lm.engine": "pgolf_codec.eval.stand_in_engine",
+    "pgolf_codec.lm.integers.engine": "pgolf_codec.eval.stand_in_engine",
     "pgolf_codec.quant.ans_words": "pgolf_codec.eval.stand_in_ans_words",
 }
 """Modules that a bundle has in another form."""

@@ -72,7 +72,7 @@ class Text:
         """
         if not by_documents:
             return cls((path.read_bytes(),), path)
-        from pgolf_codec.lm.data import read_documents
+        from pgolf_codec.lm.data.corpora import read_documents
 
         texts = (document.text for document in read_documents(path))
         return cls(tuple(text.encode("utf-8", "surrogatepass") for text in texts), path)

@@ -127,7 +127,7 @@ def read_training(paths: Sequence[Path], text: bytes) -> list[bytes]:
 def _documents(path: Path) -> list[bytes]:
     if not path.name.endswith((".jsonl", ".jsonl.zst")):
         return [path.read_bytes()]
-    from pgolf_codec.lm.data import read_documents
+    from pgolf_codec.lm.data.corpora import read_documents
 
     return [document.text.encode("utf-8", "surrogatepass") for document in read_documents(path)]
 

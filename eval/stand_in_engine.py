@@ -1,4 +1,4 @@
-"""In place of :mod:`pgolf_codec.lm.engine` where models are made and no text is coded.
+"""In place of :mod:`pgolf_codec.lm.integers.engine` where models are made and no text is coded.
 
 Bundled under that name (:mod:`pgolf_codec.eval.bundle`), since the engine and its kernels
 are the larger part of the package.  It has what export asks of the engine: whether
@@ -7,7 +7,7 @@ the scales fit the fixed-point positions (docs/NUMERICS.md, "Multiplier").
 
 from __future__ import annotations
 
-from pgolf_codec.lm.numerics import (
+from pgolf_codec.lm.integers.numerics import (
     HEAD_FRAC,
     LOGIT_FRAC,
     MIX_FRAC,
@@ -17,7 +17,7 @@ from pgolf_codec.lm.numerics import (
     TABLE_BITS,
     attention_output_bits,
 )
-from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, multipliers
 
 
 def make_params(weights: IntegerWeights) -> None:

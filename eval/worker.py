@@ -44,7 +44,7 @@ def main(arguments: str) -> None:
 
     archive.warm()
     if settings["spec"].startswith("pgolf_codec."):  # ours: its machine code is cached
-        import pgolf_codec.lm.engine
+        import pgolf_codec.lm.integers.engine
         import pgolf_codec.quant.artifact  # noqa: F401
     sys.path.append(settings["folder"])
     isolation.seal(settings["memory_bytes"], settings["cpu_seconds"])

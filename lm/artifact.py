@@ -12,8 +12,8 @@ import numpy as np
 
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, TensorError
-from pgolf_codec.lm.calibration import calibrate
-from pgolf_codec.lm.export import (
+from pgolf_codec.lm.conversion.calibration import calibrate
+from pgolf_codec.lm.conversion.export import (
     STEPS_PER_SIGMA,
     Search,
     calibration_rows,
@@ -22,8 +22,8 @@ from pgolf_codec.lm.export import (
     quantize,
 )
 from pgolf_codec.lm.export_config import ExportConfig
-from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.floats.model import Transformer
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import dump_artifact
 from pgolf_codec.quant.budget import Log
 from pgolf_codec.quant.quantizers import Gptq, Nearest, Quantizer, Range, curvatures

@@ -148,7 +148,7 @@ class Build:
 
     def make_tokenizer(self, data: DataConfig, vocab_size: int) -> None:
         from pgolf_codec.codec.tokenizer import train_tokenizer
-        from pgolf_codec.lm.data import tokenizer_sample
+        from pgolf_codec.lm.data.corpora import tokenizer_sample
 
         # As one text: a separator at the end of a text would be lost on sentencepiece.
         sample = "".join(tokenizer_sample(self.corpora, data))
@@ -159,7 +159,7 @@ class Build:
 
     def make_tokens(self, data: DataConfig, seq_len: int) -> None:
         from pgolf_codec.codec.tokenizer import Tokenizer
-        from pgolf_codec.lm.data import write_held_out_tokens, write_training_tokens
+        from pgolf_codec.lm.data.corpora import write_held_out_tokens, write_training_tokens
 
         tokenizer = Tokenizer.from_bytes(self.tokenizer.read_bytes())
         self.tokens.mkdir(exist_ok=True)
@@ -187,7 +187,7 @@ class Build:
     def export(self, config: ExportConfig, seq_len: int) -> None:
         from pgolf_codec.codec.tokenizer import Tokenizer
         from pgolf_codec.lm.artifact import pack
-        from pgolf_codec.lm.export import load_checkpoint
+        from pgolf_codec.lm.conversion.export import load_checkpoint
 
         blob = pack(
             load_checkpoint(self.run / "checkpoint.pt", seq_len),
@@ -241,7 +241,7 @@ class Build:
 
     def _text(self, data: DataConfig) -> Inputs:
         """The data table, and the names and sizes of the files that it leads to."""
-        from pgolf_codec.lm.data import corpus_files
+        from pgolf_codec.lm.data.corpora import corpus_files
 
         paths = [file.path for file in corpus_files(self.corpora, data)]
         paths.append(self.corpora / data.held_out)

@@ -19,7 +19,7 @@ from pgolf_codec.lm.fields import from_table, to_plain
 from pgolf_codec.lm.model_config import BOS_ID, ModelConfig
 
 NEWTON_SCHULZ = ("quintic", "polar")
-"""Iterations of :mod:`pgolf_codec.lm.optim`."""
+"""Iterations of :mod:`pgolf_codec.lm.training.optim`."""
 
 __all__ = [
     "BOS_ID",

@@ -49,7 +49,7 @@ def count(config: ModelConfig) -> Counts:
     """The parameters of the float model, of which no memory is taken."""
     import torch
 
-    from pgolf_codec.lm.model import MATRICES, Transformer
+    from pgolf_codec.lm.floats.model import MATRICES, Transformer
 
     with torch.device("meta"):
         parameters = list(Transformer(config, 1).named_parameters())

@@ -39,9 +39,9 @@ from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, PgolfError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import BOS_ID, ModelConfig, TrainConfig, load_recipe
-from pgolf_codec.lm.dataset import Dataset, open_dataset
+from pgolf_codec.lm.data.dataset import Dataset, open_dataset
+from pgolf_codec.lm.data.tokenizers import shard_bytes
 from pgolf_codec.lm.export_config import ExportConfig, load_export_config
-from pgolf_codec.lm.tokenizers import shard_bytes
 
 MAX_SUBMISSION_BYTES = 16_000_000
 """Code and artifact together."""
@@ -188,7 +188,7 @@ def report(golf: GolfRun, config: TrainConfig, tokens: Path) -> None:
 def pack(golf: GolfRun, config: TrainConfig, tokens: Path, artifact: Path) -> None:
     """Write the artifact of the checkpoint, by the recipe's ``[export]``."""
     from pgolf_codec.lm.artifact import pack as pack_model
-    from pgolf_codec.lm.export import load_checkpoint
+    from pgolf_codec.lm.conversion.export import load_checkpoint
 
     blob = pack_model(
         load_checkpoint(golf.out / "run" / "checkpoint.pt", config.seq_len),
@@ -227,7 +227,7 @@ def can_search() -> bool:
 
 def artifact_bits(artifact: Path, tokens: Path, seq_len: int, device: Any) -> float:
     """Entropy in bits of the validation tokens under the artifact on the disk."""
-    from pgolf_codec.lm.dequantize import float_model
+    from pgolf_codec.lm.conversion.dequantize import float_model
     from pgolf_codec.lm.train import validation_bits
     from pgolf_codec.quant.artifact import load_artifact
 

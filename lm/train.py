@@ -3,10 +3,11 @@
 The schedules run over accumulated training seconds, so a run that was stopped
 and resumed ends where an uninterrupted one would have; the data order is a
 function of the seed and the step alone.  Under ``torchrun`` every rank takes a share
-of each batch's rows (:mod:`pgolf_codec.lm.group`).
+of each batch's rows (:mod:`pgolf_codec.lm.training.group`).
 
 ``--tokens`` is a folder of :mod:`pgolf_codec.lm.build` or of token shards; ``--out`` gets the
-checkpoint and what :mod:`pgolf_codec.lm.run_log` writes.  The same command goes on from there.
+checkpoint and what :mod:`pgolf_codec.lm.training.run_log` writes.
+The same command goes on from there.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ import torch
 from torch import Tensor
 
 from pgolf_codec.errors import ConfigError, DivergedError, PgolfError
-from pgolf_codec.lm import checkpoints, fake_quantization, flops, run_log, schedules
-from pgolf_codec.lm.averages import make_average
-from pgolf_codec.lm.checkpoints import Done
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
-from pgolf_codec.lm.group import Group, join, leave
-from pgolf_codec.lm.loss import FusedCrossEntropy
-from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.optim import make_optimizers
-from pgolf_codec.lm.rows import Rows, Tokens, open_tokens, with_inputs
-from pgolf_codec.lm.run_log import RunLog
-from pgolf_codec.lm.shards import Ids
-from pgolf_codec.lm.stopping import Stopped, StopRequest
-from pgolf_codec.lm.train_options import add_train_options, train_settings
+from pgolf_codec.lm.data.shards import Ids
+from pgolf_codec.lm.floats.loss import FusedCrossEntropy
+from pgolf_codec.lm.floats.model import Transformer
+from pgolf_codec.lm.training import checkpoints, fake_quantization, flops, run_log, schedules
+from pgolf_codec.lm.training.averages import make_average
+from pgolf_codec.lm.training.checkpoints import Done
+from pgolf_codec.lm.training.group import Group, join, leave
+from pgolf_codec.lm.training.optim import make_optimizers
+from pgolf_codec.lm.training.options import add_train_options, train_settings
+from pgolf_codec.lm.training.rows import Rows, Tokens, open_tokens, with_inputs
+from pgolf_codec.lm.training.run_log import RunLog
+from pgolf_codec.lm.training.stopping import Stopped, StopRequest
 
 EVAL_ROWS = 8
 """Of one forward pass that is only measured."""

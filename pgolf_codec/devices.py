@@ -45,8 +45,8 @@ def frame_coder(device: str | None = None) -> FrameCoder:
     if device in (None, CPU):
         return ONE_BY_ONE
     try:
-        from pgolf_codec.lm.torch_device import TorchDevice
-        from pgolf_codec.lm.torch_engine import open_device
+        from pgolf_codec.lm.gpu.torch_device import TorchDevice
+        from pgolf_codec.lm.gpu.torch_engine import open_device
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

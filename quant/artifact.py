@@ -44,11 +44,11 @@ from pgolf_codec.errors import (
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.graph import NUMERICS_VERSION
-from pgolf_codec.lm.weights import IntegerWeights, TensorSpec, tensor_specs
+from pgolf_codec.lm.integers.weights import IntegerWeights, TensorSpec, tensor_specs
 from pgolf_codec.quant import coders, histogram
 
 if TYPE_CHECKING:
-    from pgolf_codec.lm.engine import Engine
+    from pgolf_codec.lm.integers.engine import Engine
 
 MAGIC = b"\x89PGLM\r\n\x1a"
 FORMAT_VERSION = 1
@@ -107,7 +107,7 @@ class LoadedModel:
     def predictor(self) -> Engine:
         """The integer engine, built at the first use."""
         if self._engine is None:
-            from pgolf_codec.lm.engine import Engine
+            from pgolf_codec.lm.integers.engine import Engine
 
             self._engine = Engine(self.artifact.weights, self.artifact.fingerprint)
         return self._engine

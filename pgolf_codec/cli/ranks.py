@@ -15,7 +15,7 @@ def all_ranks() -> Ranks:
         from pgolf_codec.codec.sharding import OneRank
 
         return OneRank()
-    from pgolf_codec.lm.ranks import TorchRanks
+    from pgolf_codec.lm.gpu.ranks import TorchRanks
 
     return TorchRanks()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgolf_codec.eval.significance import Verdict
 
 VARIANTS = ("sp1024", "sp4096", "sp8192")
-"""The keys of :data:`pgolf_codec.lm.hub.VARIANTS`, which is not imported for a help text."""
+"""The keys of :data:`pgolf_codec.lm.data.hub.VARIANTS`, which is not imported for a help text."""
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +98,7 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def train_options(parser: argparse.ArgumentParser) -> None:
-    from pgolf_codec.lm.train_options import add_train_options
+    from pgolf_codec.lm.training.options import add_train_options
 
     add_train_options(parser)
     parser.add_argument(
@@ -112,15 +112,15 @@ def train_options(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """In this process, or, where there is work for several ranks, by ``torchrun``."""
-    from pgolf_codec.lm.launch import default_ranks, train_in_ranks
-    from pgolf_codec.lm.train_options import train_settings
+    from pgolf_codec.lm.training.launch import default_ranks, train_in_ranks
+    from pgolf_codec.lm.training.options import train_settings
 
     model_config, config = train_settings(options)
     ranks = options.ranks or default_ranks(config.batch_rows)
     if ranks > 1:
         return train_in_ranks(options, ranks)
-    from pgolf_codec.lm.stopping import Stopped
     from pgolf_codec.lm.train import train
+    from pgolf_codec.lm.training.stopping import Stopped
 
     try:
         train(model_config, config, options.tokens, options.out, options.compile)
@@ -248,7 +248,7 @@ def run_significance(options: argparse.Namespace) -> int:
 
 
 def _data_fineweb(options: argparse.Namespace) -> int:
-    from pgolf_codec.lm.hub import VARIANTS, Hub, download_variant
+    from pgolf_codec.lm.data.hub import VARIANTS, Hub, download_variant
 
     named = {"repository": options.repository, "dataset": options.dataset, "prefix": options.prefix}
     source = dataclasses.replace(
@@ -261,8 +261,8 @@ def _data_fineweb(options: argparse.Namespace) -> int:
 
 
 def _data_build(options: argparse.Namespace) -> int:
-    from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
-    from pgolf_codec.lm.tokenizers import load_tokenizer
+    from pgolf_codec.lm.data.dataset_writer import DatasetOptions, build_dataset
+    from pgolf_codec.lm.data.tokenizers import load_tokenizer
 
     if options.lossless and options.tokenizer is None:
         raise UsageError("--lossless goes with --tokenizer: a trained one is lossless")
@@ -298,8 +298,8 @@ def _data_build(options: argparse.Namespace) -> int:
 
 
 def _data_check(options: argparse.Namespace) -> int:
-    from pgolf_codec.lm.dataset import check_tokens
-    from pgolf_codec.lm.manifest import check_no_overlap, check_shards, dataset_entry
+    from pgolf_codec.lm.data.dataset import check_tokens
+    from pgolf_codec.lm.data.manifest import check_no_overlap, check_shards, dataset_entry
 
     n_bytes = check_shards(options.manifest, options.dataset)
     print(f"{n_bytes:,} bytes of shards have the digests that the manifest states")

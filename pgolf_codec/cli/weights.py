@@ -137,7 +137,7 @@ def _packed_model(
         config = dataclasses.replace(config, max_bytes=options.budget)
     try:
         from pgolf_codec.lm.artifact import pack
-        from pgolf_codec.lm.export import load_checkpoint
+        from pgolf_codec.lm.conversion.export import load_checkpoint
     except ImportError as error:
         raise MissingPackageError(f"{source}: pip install pgolf-codec[train] ({error})") from None
     target = Path(options.output) if options.output else source.with_suffix(MODEL)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError, TruncatedError
-from pgolf_codec.lm.tables import exp2_table
+from pgolf_codec.lm.integers.tables import exp2_table
 from pgolf_codec.quant.coders import alphabet as alphabets
 from pgolf_codec.quant.coders.alphabet import Alphabet
 from pgolf_codec.quant.coders.numbers import NumberReader, NumberWriter

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.lm.tables import exp2_table
+from pgolf_codec.lm.integers.tables import exp2_table
 
 N_SIGMAS = 112
 """Standard deviations 2**((i - SIGMA_ZERO) / 16)."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError
-from pgolf_codec.lm.tables import exp2_table
+from pgolf_codec.lm.integers.tables import exp2_table
 from pgolf_codec.quant.trellis import CODES, machine
 
 MAX_WEIGHT = 127

@@ -109,7 +109,7 @@ def test_every_file_with_kernels_is_in_the_digest() -> None:
     files = [
         p.relative_to(ROOT).as_posix()
         for f in ("codec", "lm", "quant", "quant/coders")
-        for p in (ROOT / f).glob("*.py")
+        for p in (ROOT / f).rglob("*.py")
     ]
     kernels = {f for f in files if "codec.jit import jit" in (ROOT / f).read_text()}
     known = {*SOURCES, *CODER_SOURCES}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgolf_codec.lm.case import fold_case, unfold_case
+from pgolf_codec.lm.data.case import fold_case, unfold_case
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, FormatError, OverlapError
 from pgolf_codec.lm.config import DataConfig
-from pgolf_codec.lm.data import (
+from pgolf_codec.lm.data.corpora import (
     SEPARATOR,
     Document,
     corpus_files,

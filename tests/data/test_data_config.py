@@ -93,7 +93,7 @@ def test_committed_recipes(recipe: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no corpora beside the checkout")
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_committed_recipes_find_their_corpora(recipe: Path) -> None:
-    from pgolf_codec.lm.data import corpus_files
+    from pgolf_codec.lm.data.corpora import corpus_files
 
     data = load_data_config(recipe)
     files = corpus_files(SHARED, data)

@@ -15,12 +15,11 @@ import pytest
 from pgolf_codec.cli import main
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, CorruptError, FormatError, OverlapError, RefusedError
-from pgolf_codec.lm.data import read_documents
-from pgolf_codec.lm.dataset import check_tokens, open_dataset
-from pgolf_codec.lm.dataset import documents as iterate
-from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
-from pgolf_codec.lm.golf import GolfRun, run
-from pgolf_codec.lm.manifest import (
+from pgolf_codec.lm.data.corpora import read_documents
+from pgolf_codec.lm.data.dataset import check_tokens, open_dataset
+from pgolf_codec.lm.data.dataset import documents as iterate
+from pgolf_codec.lm.data.dataset_writer import DatasetOptions, build_dataset
+from pgolf_codec.lm.data.manifest import (
     HASH_BYTES,
     check_no_overlap,
     check_shards,
@@ -28,7 +27,8 @@ from pgolf_codec.lm.manifest import (
     document_hash,
     overlap,
 )
-from pgolf_codec.lm.tokenizers import LosslessTokenizer, byte_tokenizer, load_tokenizer
+from pgolf_codec.lm.data.tokenizers import LosslessTokenizer, byte_tokenizer, load_tokenizer
+from pgolf_codec.lm.golf import GolfRun, run
 
 RECIPE = """
 [model]
@@ -140,7 +140,7 @@ def test_the_manifest_counts(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 
 def test_workers_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgolf_codec.lm.dataset_writer._BATCH_BYTES", 1000)  # some 100 batches
+    monkeypatch.setattr("pgolf_codec.lm.data.dataset_writer._BATCH_BYTES", 1000)  # some 100 batches
     path = jsonl(tmp_path / "a.jsonl", documents(900))
     for workers in (1, 2):
         options = DatasetOptions(workers=workers, shard_tokens=20_000)
@@ -353,7 +353,7 @@ def test_tokens_are_compared_where_hashes_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of documents that cross shards and blocks."""
-    monkeypatch.setattr("pgolf_codec.lm.dataset._BLOCK_TOKENS", 50)
+    monkeypatch.setattr("pgolf_codec.lm.data.dataset._BLOCK_TOKENS", 50)
     texts = documents(40)
     for name, train in (("clean", texts[8:]), ("leaky", [*texts[8:30], texts[3], *texts[30:]])):
         build_dataset(

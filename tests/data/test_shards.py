@@ -15,7 +15,7 @@ from pgolf_codec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from pgolf_codec.lm.shards import (
+from pgolf_codec.lm.data.shards import (
     HEADER_BYTES,
     ShardWriter,
     TokenStream,

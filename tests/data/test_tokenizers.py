@@ -9,7 +9,7 @@ import pytest
 
 from pgolf_codec.codec.sentencepiece_model import Piece, PieceType, parse
 from pgolf_codec.errors import ConfigError, CorruptError, LossyTokenizerError
-from pgolf_codec.lm.tokenizers import (
+from pgolf_codec.lm.data.tokenizers import (
     LosslessTokenizer,
     LossyTokenizer,
     byte_tokenizer,

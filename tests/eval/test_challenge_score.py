@@ -13,7 +13,7 @@ import pytest
 from pgolf_codec.codec.sentencepiece_model import Piece, PieceType, parse
 from pgolf_codec.eval.bpb import challenge_bpb, challenge_bytes, challenge_rows, way
 from pgolf_codec.eval.foreign import Text, verify_predictor
-from pgolf_codec.lm.tokenizers import challenge_byte_counts
+from pgolf_codec.lm.data.tokenizers import challenge_byte_counts
 
 SHARED = Path(__file__).parents[3] / "shared"
 needs_shared = pytest.mark.skipif(
@@ -112,7 +112,7 @@ import numpy as np
 from sentencepiece import SentencePieceProcessor
 from pgolf_codec.codec.sentencepiece_model import parse
 from pgolf_codec.eval.bpb import challenge_bytes
-from pgolf_codec.lm.tokenizers import challenge_byte_counts
+from pgolf_codec.lm.data.tokenizers import challenge_byte_counts
 PROTO = Path({path!r}).read_bytes()
 
 class Baseline:

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for tiny_model.py, reference.p
 from tiny_model import hot_weights, tiny_config, tiny_tokenizer, tiny_weights
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.weights import IntegerWeights
 
 
 @pytest.fixture(scope="session")

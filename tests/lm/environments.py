@@ -32,8 +32,8 @@ def worst_products() -> dict[str, bool]:
     """Whether :mod:`products` agrees with 64-bit sums where 32 bits just hold them."""
     from kernels_of_tests import matmul8, matmul16
 
-    from pgolf_codec.lm.layout import byte_room, pack, scratch_bytes
-    from pgolf_codec.lm.weights import activation_limit
+    from pgolf_codec.lm.integers.layout import byte_room, pack, scratch_bytes
+    from pgolf_codec.lm.integers.weights import activation_limit
 
     rng = np.random.default_rng(1)
     right = {}
@@ -73,7 +73,7 @@ def attention_products() -> dict[str, bool]:
     """The same of products with keys and values that lie somewhere in a strip."""
     from kernels_of_tests import times_keys, times_values
 
-    from pgolf_codec.lm.layout import QUADS, byte_room, key_block_bytes, pack
+    from pgolf_codec.lm.integers.layout import QUADS, byte_room, key_block_bytes, pack
 
     right = {}
     for k in (2, 10, 64, 256):
@@ -128,7 +128,7 @@ def model_hashes() -> dict[str, str]:
     """Of the tiny and the hot model: whole windows, and single steps."""
     from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
-    from pgolf_codec.lm.engine import Engine
+    from pgolf_codec.lm.integers.engine import Engine
 
     tokenizer = tiny_tokenizer()
     ids = prose_ids(tokenizer, N_STREAMS, LENGTH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from pgolf_codec.lm import elementwise, products, tiles, vectors
+from pgolf_codec.lm.integers import elementwise, products, tiles, vectors
 
 _matmul8, _matmul16 = products.matmul8, products.matmul16
 _times_keys, _times_values = products.times_keys, products.times_values

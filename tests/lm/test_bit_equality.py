@@ -26,7 +26,7 @@ from tiny_model import prose_ids
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.codec.machine import SETS, instruction_set
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.engine import Engine
+from pgolf_codec.lm.integers.engine import Engine
 
 SCRIPT = Path(__file__).with_name("environments.py")
 

@@ -13,7 +13,7 @@ from tiny_model import tiny_config
 
 from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import ModelConfig, load_recipe
-from pgolf_codec.lm.weights import IntegerWeights, tensor_specs
+from pgolf_codec.lm.integers.weights import IntegerWeights, tensor_specs
 
 RECIPES = sorted((Path(__file__).parents[2] / "lm" / "configs").glob("*.toml"))
 

@@ -10,8 +10,8 @@ from tiny_model import prose_ids, tiny_config
 
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
-from pgolf_codec.lm.engine import Engine
 from pgolf_codec.lm.graph import rope_phases
+from pgolf_codec.lm.integers.engine import Engine
 
 torch = pytest.importorskip("torch")
 
@@ -26,7 +26,7 @@ def config(vocab_size: int) -> ModelConfig:
 
 
 def random_model(c: ModelConfig, seed: int):
-    from pgolf_codec.lm.model import Transformer
+    from pgolf_codec.lm.floats.model import Transformer
 
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(c, LENGTH)
@@ -52,7 +52,7 @@ def random_model(c: ModelConfig, seed: int):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_same_graph(tokenizer: Tokenizer, seed: int) -> None:
-    from pgolf_codec.lm.export import quantize
+    from pgolf_codec.lm.conversion.export import quantize
 
     c = config(tokenizer.n_symbols)
     model = random_model(c, seed)

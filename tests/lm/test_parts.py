@@ -13,10 +13,10 @@ from tiny_model import hot_weights, prose_ids, tiny_config
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError, DeviceError
-from pgolf_codec.lm import tables
-from pgolf_codec.lm.engine import Engine
+from pgolf_codec.lm.integers import tables
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.lm.model_config import ModelConfig
-from pgolf_codec.lm.weights import IntegerWeights
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -103,7 +103,7 @@ def test_the_sigmoid() -> None:
 
 def test_devices_say_what_they_lack(tokenizer: Tokenizer) -> None:
     torch = pytest.importorskip("torch")
-    from pgolf_codec.lm.torch_engine import TorchEngine
+    from pgolf_codec.lm.gpu.torch_engine import TorchEngine
 
     weights = hot_weights(config_of("xsa", tokenizer), 1)
     with pytest.raises(DeviceError, match="xsa_layers"):

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm import tables
-from pgolf_codec.lm.engine import Engine
 from pgolf_codec.lm.graph import NUMERICS_VERSION
-from pgolf_codec.lm.numerics import RESIDUAL_LIMIT
-from pgolf_codec.lm.weights import IntegerWeights, activation_limit, multipliers
+from pgolf_codec.lm.integers import tables
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.numerics import RESIDUAL_LIMIT
+from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, multipliers
 from pgolf_codec.quant.artifact import dump_artifact
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "NUMERICS.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import numpy as np
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType
 from pgolf_codec.codec.tokenizer import BLANK, Tokenizer
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.weights import IntegerWeights, activation_limit, tensor_specs
+from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, tensor_specs
 
 PROSE = """\
 The old mill stood where the river bends to the south, and every evening the miller's

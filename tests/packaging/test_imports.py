@@ -16,32 +16,32 @@ HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch"
 TORCH_MAY_BE_IN = {
     "eval/torch_model.py",
     "eval/tuning.py",
-    "lm/averages.py",
-    "lm/blocks.py",
-    "lm/calibration.py",
-    "lm/checkpoints.py",
+    "lm/conversion/calibration.py",
+    "lm/conversion/dequantize.py",
+    "lm/conversion/export.py",
+    "lm/conversion/fold.py",
     "lm/counting.py",
-    "lm/dequantize.py",
-    "lm/export.py",
-    "lm/fake_quantization.py",
-    "lm/float_attention.py",
-    "lm/flops.py",
-    "lm/fold.py",
+    "lm/floats/attention.py",
+    "lm/floats/blocks.py",
+    "lm/floats/loss.py",
+    "lm/floats/model.py",
+    "lm/floats/part.py",
     "lm/golf.py",
-    "lm/group.py",
-    "lm/launch.py",
-    "lm/loss.py",
-    "lm/model.py",
-    "lm/optim.py",
-    "lm/part.py",
-    "lm/ranks.py",
-    "lm/run_log.py",
-    "lm/rows.py",
-    "lm/torch_device.py",
-    "lm/torch_engine.py",
-    "lm/torch_ops.py",
+    "lm/gpu/ranks.py",
+    "lm/gpu/torch_device.py",
+    "lm/gpu/torch_engine.py",
+    "lm/gpu/torch_ops.py",
+    "lm/gpu/triton_ops.py",
     "lm/train.py",
-    "lm/triton_ops.py",
+    "lm/training/averages.py",
+    "lm/training/checkpoints.py",
+    "lm/training/fake_quantization.py",
+    "lm/training/flops.py",
+    "lm/training/group.py",
+    "lm/training/launch.py",
+    "lm/training/optim.py",
+    "lm/training/rows.py",
+    "lm/training/run_log.py",
     "quant/checkpoints.py",
 }  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_all_is_there() -> None:
 def test_torch_is_for_training() -> None:
     importers = set()
     for folder in ("codec", "lm", "quant", "eval", "pgolf_codec"):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_bytes())):
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
@@ -83,5 +83,5 @@ def test_torch_is_for_training() -> None:
                     continue
                 if any(name.split(".")[0] == "torch" for name in names):
                     importers.add(path.relative_to(ROOT).as_posix())
-    assert "lm/model.py" in importers
+    assert "lm/floats/model.py" in importers
     assert importers <= TORCH_MAY_BE_IN

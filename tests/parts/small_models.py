@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pgolf_codec.lm.model import Transformer, kind_of
+from pgolf_codec.lm.floats.model import Transformer, kind_of
 from pgolf_codec.lm.model_config import ModelConfig
 
 LENGTH = 24

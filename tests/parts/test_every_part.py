@@ -19,8 +19,8 @@ from small_models import (  # noqa: E402
     random_model,
 )
 
-from pgolf_codec.lm.fold import FOLDED, fold  # noqa: E402
-from pgolf_codec.lm.model import Transformer, kind_of  # noqa: E402
+from pgolf_codec.lm.conversion.fold import FOLDED, fold  # noqa: E402
+from pgolf_codec.lm.floats.model import Transformer, kind_of  # noqa: E402
 
 EVERY = pytest.mark.parametrize("name", PARTS)
 

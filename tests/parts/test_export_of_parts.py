@@ -16,9 +16,9 @@ from small_models import (  # noqa: E402
     random_model,
 )
 
-from pgolf_codec.lm.dequantize import float_model  # noqa: E402
-from pgolf_codec.lm.engine import Engine  # noqa: E402
-from pgolf_codec.lm.export import quantize  # noqa: E402
+from pgolf_codec.lm.conversion.dequantize import float_model  # noqa: E402
+from pgolf_codec.lm.conversion.export import quantize  # noqa: E402
+from pgolf_codec.lm.integers.engine import Engine  # noqa: E402
 
 STEPS = {"matrix": 40.0, "embedding": 40.0, "bigram": 40.0}
 """Fine steps: it is the graph that is tested, not the price of rounding."""

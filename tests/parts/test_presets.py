@@ -16,13 +16,13 @@ from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType  # noqa
 from pgolf_codec.codec.tokenizer import Tokenizer  # noqa: E402
 from pgolf_codec.errors import ConfigError, LossyTokenizerError  # noqa: E402
 from pgolf_codec.lm.artifact import pack  # noqa: E402
-from pgolf_codec.lm.checkpoints import FILE  # noqa: E402
+from pgolf_codec.lm.conversion.export import load_checkpoint  # noqa: E402
 from pgolf_codec.lm.counting import count  # noqa: E402
-from pgolf_codec.lm.export import load_checkpoint  # noqa: E402
+from pgolf_codec.lm.data.tokenizers import byte_tokenizer  # noqa: E402
 from pgolf_codec.lm.golf import export_settings  # noqa: E402
 from pgolf_codec.lm.presets import load_preset, preset_names, preset_path, reduced  # noqa: E402
-from pgolf_codec.lm.tokenizers import byte_tokenizer  # noqa: E402
 from pgolf_codec.lm.train import train  # noqa: E402
+from pgolf_codec.lm.training.checkpoints import FILE  # noqa: E402
 from pgolf_codec.quant.artifact import load_artifact  # noqa: E402
 
 TEXT = b"A road that walks: she counted four boats, and wrote it down. " * 40

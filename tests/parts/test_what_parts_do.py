@@ -19,12 +19,12 @@ from small_models import (  # noqa: E402
 )
 
 from pgolf_codec.errors import ConfigError, ExportError  # noqa: E402
-from pgolf_codec.lm import float_attention  # noqa: E402
-from pgolf_codec.lm.blocks import rms_norm, without_own_value  # noqa: E402
-from pgolf_codec.lm.fold import fold  # noqa: E402
-from pgolf_codec.lm.model import Transformer  # noqa: E402
+from pgolf_codec.lm.conversion.fold import fold  # noqa: E402
+from pgolf_codec.lm.floats import attention as float_attention  # noqa: E402
+from pgolf_codec.lm.floats.blocks import rms_norm, without_own_value  # noqa: E402
+from pgolf_codec.lm.floats.model import Transformer  # noqa: E402
+from pgolf_codec.lm.floats.part import binary, straight_through, ternary  # noqa: E402
 from pgolf_codec.lm.model_config import ModelConfig  # noqa: E402
-from pgolf_codec.lm.part import binary, straight_through, ternary  # noqa: E402
 
 
 def with_weights_of(model: Transformer, config: ModelConfig, **tensors: Any) -> Transformer:

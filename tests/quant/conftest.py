@@ -15,7 +15,7 @@ from tiny_model import hot_weights, tiny_tokenizer, tiny_weights
 from pgolf_codec.codec.sentencepiece_model import Kind, Piece, PieceType
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import dump_artifact
 
 

@@ -30,7 +30,7 @@ from pgolf_codec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant import artifact as module
 from pgolf_codec.quant import coders, histogram
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact, save_artifact

@@ -19,7 +19,7 @@ from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, TensorError
 from pgolf_codec.lm.artifact import pack
 from pgolf_codec.lm.export_config import ExportConfig, load_export_config
-from pgolf_codec.lm.model import Transformer
+from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.model_config import ModelConfig
 from pgolf_codec.quant.artifact import load_artifact
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pgolf_codec.errors import CorruptError
-from pgolf_codec.lm.calibration import calibrate
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.dequantize import float_model
-from pgolf_codec.lm.export import Search, balance, matrices, merge_scales, quantize
-from pgolf_codec.lm.model import Transformer
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.conversion.calibration import calibrate
+from pgolf_codec.lm.conversion.dequantize import float_model
+from pgolf_codec.lm.conversion.export import Search, balance, matrices, merge_scales, quantize
+from pgolf_codec.lm.floats.model import Transformer
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.coders.trellis import encode
 from pgolf_codec.quant.moments import Moments, load_moments, save_moments
 from pgolf_codec.quant.quantizers import Waterfilled, curvatures

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pgolf_codec.eval.bundle import make_bundle
-from pgolf_codec.lm.dataset_writer import DatasetOptions, build_dataset
+from pgolf_codec.lm.data.dataset_writer import DatasetOptions, build_dataset
 
 RECIPE = """\
 [model]

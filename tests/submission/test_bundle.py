@@ -104,16 +104,18 @@ def test_docstrings_go_and_statements_stay() -> None:
 def test_imports_are_followed_into_functions_but_not_type_checking() -> None:
     source = """
 import os, pgolf_codec.files
-from pgolf_codec.lm import kernels, no_such_thing
+from pgolf_codec.lm.integers import kernels
+from pgolf_codec.lm import no_such_thing
 if TYPE_CHECKING:
-    from pgolf_codec.lm.engine import Engine
+    from pgolf_codec.lm.integers.engine import Engine
 def f():
     from pgolf_codec.lm.config import load_recipe
 """
     assert imports(source) == {
         "pgolf_codec.files",
         "pgolf_codec.lm",
-        "pgolf_codec.lm.kernels",
+        "pgolf_codec.lm.integers",
+        "pgolf_codec.lm.integers.kernels",
         "pgolf_codec.lm.config",
     }
 
@@ -123,8 +125,8 @@ def test_unpack(tmp_path: Path) -> None:
     command = [sys.executable, "-S", "train_gpt.py", "--unpack", "out"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=240)
     assert (tmp_path / "out/recipe.toml").read_text(encoding="utf-8") == RECIPE
-    source = (tmp_path / "out/pgolf_codec/lm/shards.py").read_text(encoding="utf-8")
-    assert source == without_docstrings(needed_sources()["pgolf_codec.lm.shards"])
+    source = (tmp_path / "out/pgolf_codec/lm/data/shards.py").read_text(encoding="utf-8")
+    assert source == without_docstrings(needed_sources()["pgolf_codec.lm.data.shards"])
 
 
 @pytest.mark.parametrize("scale", [0.3, 2.0, 40.0])
@@ -190,8 +192,8 @@ def test_the_stand_in_for_zstandard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_stand_in_for_the_engine_refuses_what_the_engine_refuses() -> None:
-    from pgolf_codec.lm.engine import make_params
-    from pgolf_codec.lm.weights import IntegerWeights
+    from pgolf_codec.lm.integers.engine import make_params
+    from pgolf_codec.lm.integers.weights import IntegerWeights
 
     weights = load_model().artifact.weights
     stand_in_engine.make_params(weights)

@@ -9,7 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pgolf_codec.lm import triton_ops
+from pgolf_codec.lm.gpu import triton_ops
 
 TYPES = {
     "*i8": "q_at keys values",

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))  # for tiny_model.py, 
 from tiny_model import hot_weights, tiny_config, tiny_tokenizer, tiny_weights
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.torch_engine import TorchEngine
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.weights import IntegerWeights
 
 Engines = tuple[Engine, TorchEngine]
 

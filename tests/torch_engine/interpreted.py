@@ -11,9 +11,9 @@ import torch
 from environments import digest
 from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
-from pgolf_codec.lm import torch_engine, triton_ops
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.torch_engine import TorchEngine
+from pgolf_codec.lm.gpu import torch_engine, triton_ops
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.integers.engine import Engine
 
 
 def main(name: str, n_steps: int) -> None:

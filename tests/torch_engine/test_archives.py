@@ -21,8 +21,8 @@ from pgolf_codec.codec.lane_coder import LaneCoder
 from pgolf_codec.codec.lanes import Schedule
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError, DeviceError, OutputLimitError, PgolfError
-from pgolf_codec.lm.torch_device import TorchDevice
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.gpu.torch_device import TorchDevice
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import LoadedModel, dump_artifact, load_artifact
 
 FRAME = 1024

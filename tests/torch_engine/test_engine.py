@@ -9,8 +9,8 @@ from tiny_model import prose_ids
 
 from pgolf_codec.codec.frequencies import locate
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.torch_engine import TorchEngine
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.integers.engine import Engine
 
 Engines = tuple[Engine, TorchEngine]
 

@@ -13,11 +13,11 @@ from tiny_model import prose_ids
 
 from pgolf_codec.codec.frequencies import interval, locate
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm import torch_ops as ops
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.numerics import RESIDUAL_LIMIT, UNIT_RMS
-from pgolf_codec.lm.torch_engine import TorchEngine
-from pgolf_codec.lm.weights import IntegerWeights, activation_limit
+from pgolf_codec.lm.gpu import torch_ops as ops
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.numerics import RESIDUAL_LIMIT, UNIT_RMS
+from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit
 
 CPU = torch.device("cpu")
 

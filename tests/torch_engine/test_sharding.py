@@ -21,7 +21,7 @@ from pgolf_codec.codec.sharding import OneRank, ShardedCoder, together
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError
 from pgolf_codec.eval.batch import verify_files
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import LoadedModel, dump_artifact, load_artifact
 
 FRAME = 1024

@@ -14,9 +14,9 @@ from environments import digest
 from tiny_model import prose_ids
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.lm.engine import Engine
-from pgolf_codec.lm.torch_engine import TorchEngine
-from pgolf_codec.lm.weights import IntegerWeights
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.integers.engine import Engine
+from pgolf_codec.lm.integers.weights import IntegerWeights
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(

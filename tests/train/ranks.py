@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from pgolf_codec.lm.config import TrainConfig
-from pgolf_codec.lm.group import join, leave
-from pgolf_codec.lm.rows import open_tokens
-from pgolf_codec.lm.stopping import StopRequest
 from pgolf_codec.lm.train import Training
+from pgolf_codec.lm.training.group import join, leave
+from pgolf_codec.lm.training.rows import open_tokens
+from pgolf_codec.lm.training.stopping import StopRequest
 
 TRAIN = TrainConfig(
     seq_len=64,

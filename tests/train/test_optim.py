@@ -10,9 +10,9 @@ from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import ModelConfig, TrainConfig, with_settings
 
 torch = pytest.importorskip("torch")
-optim = pytest.importorskip("pgolf_codec.lm.optim")
-schedules = pytest.importorskip("pgolf_codec.lm.schedules")
-Transformer = pytest.importorskip("pgolf_codec.lm.model").Transformer
+optim = pytest.importorskip("pgolf_codec.lm.training.optim")
+schedules = pytest.importorskip("pgolf_codec.lm.training.schedules")
+Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
 
 
 def normal(*shape: int, seed: int = 1) -> Any:

@@ -13,17 +13,17 @@ import pytest
 
 from pgolf_codec.eval.logs import read_log
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
-from pgolf_codec.lm.line_chart import Series, line_chart, ticks
-from pgolf_codec.lm.shards import shard_header
+from pgolf_codec.lm.data.shards import shard_header
+from pgolf_codec.lm.training.line_chart import Series, line_chart, ticks
 
 torch = pytest.importorskip("torch")
-averages = pytest.importorskip("pgolf_codec.lm.averages")
-fake = pytest.importorskip("pgolf_codec.lm.fake_quantization")
-loss_of = pytest.importorskip("pgolf_codec.lm.loss")
+averages = pytest.importorskip("pgolf_codec.lm.training.averages")
+fake = pytest.importorskip("pgolf_codec.lm.training.fake_quantization")
+loss_of = pytest.importorskip("pgolf_codec.lm.floats.loss")
 lm_train = pytest.importorskip("pgolf_codec.lm.train")
-rows_of = pytest.importorskip("pgolf_codec.lm.rows")
-run_log = pytest.importorskip("pgolf_codec.lm.run_log")
-Transformer = pytest.importorskip("pgolf_codec.lm.model").Transformer
+rows_of = pytest.importorskip("pgolf_codec.lm.training.rows")
+run_log = pytest.importorskip("pgolf_codec.lm.training.run_log")
+Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
 
 
 def test_an_exponential_mean_forgets_the_first_weights() -> None:
@@ -153,7 +153,7 @@ def write_shards(folder: Path, ids: Any) -> None:
 
 
 def test_rows_of_shards_are_those_of_one_file(tokens: Path, tmp_path: Path) -> None:
-    from pgolf_codec.lm.shards import TokenStream, split_paths
+    from pgolf_codec.lm.data.shards import TokenStream, split_paths
 
     ids = np.fromfile(tokens / "train.bin", "<u2")
     folder = tmp_path / "shards"

@@ -18,11 +18,11 @@ from pgolf_codec.eval.logs import read_log
 from pgolf_codec.lm.config import ModelConfig, TrainConfig, load_recipe
 
 torch = pytest.importorskip("torch")
-checkpoints = pytest.importorskip("pgolf_codec.lm.checkpoints")
+checkpoints = pytest.importorskip("pgolf_codec.lm.training.checkpoints")
 lm_train = pytest.importorskip("pgolf_codec.lm.train")
-Transformer = pytest.importorskip("pgolf_codec.lm.model").Transformer
-make_optimizers = pytest.importorskip("pgolf_codec.lm.optim").make_optimizers
-make_average = pytest.importorskip("pgolf_codec.lm.averages").make_average
+Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
+make_optimizers = pytest.importorskip("pgolf_codec.lm.training.optim").make_optimizers
+make_average = pytest.importorskip("pgolf_codec.lm.training.averages").make_average
 
 RECIPE = """[model]
 vocab_size = 320

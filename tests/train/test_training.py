@@ -20,10 +20,10 @@ from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
 
 torch = pytest.importorskip("torch")
-Transformer = pytest.importorskip("pgolf_codec.lm.model").Transformer
+Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
 lm_train = pytest.importorskip("pgolf_codec.lm.train")
-schedules = pytest.importorskip("pgolf_codec.lm.schedules")
-rows_of = pytest.importorskip("pgolf_codec.lm.rows")
+schedules = pytest.importorskip("pgolf_codec.lm.training.schedules")
+rows_of = pytest.importorskip("pgolf_codec.lm.training.rows")
 
 RANKS = Path(__file__).with_name("ranks.py")
 

@@ -1,0 +1,1 @@
+"""From a checkpoint's floats to an artifact's integers, and back."""

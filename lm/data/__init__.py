@@ -1,0 +1,1 @@
+"""Corpora and tokenizers to shards of tokens: what training reads."""

@@ -1,0 +1,1 @@
+"""The same integers with torch and Triton (docs/GPU.md)."""

@@ -1,0 +1,1 @@
+"""The graph in exact integers (docs/NUMERICS.md): numba, any CPU."""

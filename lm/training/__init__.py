@@ -1,0 +1,1 @@
+"""What the training loop (lm/train.py) is made of."""
