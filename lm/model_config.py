@@ -62,6 +62,8 @@ class ModelConfig:
     embedding_rank: int = 0
     """The embedding is a table of that width times a matrix; 0 is a table of width D.
     Untied, the logits have a matrix of their own and the same table."""
+    embedding_columns: bool = False
+    """In integers, a tied embedding has a scale a column beside those of its rows."""
     smear: str = "add"
     """The previous token's embedding joins each: a vector times it is added (``add``); both
     are weighed, by 1 - sigmoid and sigmoid of a vector (``gate``); or not at all (``none``)."""
@@ -137,6 +139,7 @@ class ModelConfig:
         need(1.0 <= self.softcap <= 100.0, f"softcap {self.softcap} is not in 1..100")
         for name, known in (("activation", ACTIVATIONS), ("smear", SMEARS), ("weights", WEIGHTS)):
             need(getattr(self, name) in known, f"{name} {getattr(self, name)!r} is not in {known}")
+        need(self.tied or not self.embedding_columns, "embedding_columns are of a tied embedding")
         for name in ("embedding_rank", "attention_rank", "mlp_rank"):
             rank = getattr(self, name)
             need(0 <= rank <= 4096, f"{name} {rank} is not in 0..4096")

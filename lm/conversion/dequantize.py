@@ -7,6 +7,7 @@ the artifact.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ def float_model(weights: IntegerWeights, max_len: int) -> Transformer:
 
     from pgolf_codec.lm.floats.model import Transformer
 
-    model = Transformer(weights.config, max_len)
+    config = dataclasses.replace(weights.config, embedding_columns=False)
+    model = Transformer(config, max_len)
     state = {name: torch.from_numpy(t) for name, t in float_tensors(weights).items()}
     model.load_state_dict(state)
     return model.eval()
@@ -44,6 +46,8 @@ def float_tensors(weights: IntegerWeights) -> dict[str, NDArray[np.float32]]:
         return t[f"{name}.q"].astype(np.float32) * t[f"{name}.s"].astype(np.float32)[:, None]
 
     out["embedding"] = matrix("embedding")
+    if c.embedding_columns:
+        out["embedding"] *= t["embedding_columns"].astype(np.float32)
     out["smear"] = t["smear"].astype(np.float32)
     if c.bigram_buckets:
         out["bigram"] = t["bigram.q"].astype(np.float32) * t["bigram.s"].astype(np.float32)

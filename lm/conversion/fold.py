@@ -27,6 +27,7 @@ FOLDED = {
     "attention_rank": 0,
     "mlp_rank": 0,
     "embedding_rank": 0,
+    "embedding_columns": False,
     "document_mask": False,
     "mtp_heads": 0,
     "mtp_weight": 0.2,

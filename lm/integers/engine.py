@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.adaptation import NO_STAGE
 from pgolf_codec.codec.compiled import Flat, Kernel, flat
 from pgolf_codec.codec.frequencies import interval
+from pgolf_codec.codec.memory import aligned, empty, zeros
 from pgolf_codec.codec.range_coder import Decoder
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
@@ -34,6 +35,8 @@ from pgolf_codec.lm.integers.layout import (
     strip_slots,
 )
 from pgolf_codec.lm.integers.numerics import (
+    COLUMN_BITS,
+    COLUMN_FRAC,
     HEAD_FRAC,
     LOG2_E,
     LOGIT_FRAC,
@@ -65,7 +68,7 @@ class Engine:
         self.config = weights.config
         self.fingerprint = fingerprint
         self.n_symbols = weights.config.vocab_size
-        self.params = flat(make_params(weights))
+        self.params = flat(aligned(make_params(weights)))
 
     def session(self, n_streams: int) -> EngineSession:
         return EngineSession(self, n_streams)
@@ -83,7 +86,7 @@ class EngineSession:
         self._flat_buffers = flat(make_buffers(c, max(ROWS, n_streams)))
         self._pending = np.full((n_streams, 1), BOS_ID, np.int32)
         self._ahead = False  # whether the state has seen self._pending: what follows is known
-        self._weights = np.empty((n_streams, c.vocab_size), np.uint32)
+        self._weights = empty((n_streams, c.vocab_size), np.uint32)
 
     def intervals(
         self, ids: NDArray[np.int32], stage: Flat = NO_STAGE
@@ -192,6 +195,8 @@ def make_params(w: IntegerWeights) -> Params:
     slots = [strip_slots(window) for window in windows]
     head = "embedding" if c.tied else "head"
     skips = t["skips"] if c.n_skips else np.zeros((0, c.d_model), np.float16)
+    columns = t.get("embedding_columns", np.zeros(0, np.float16))
+    embedding_m = multipliers(columns, 32, COLUMN_FRAC, COLUMN_BITS)
     return Params(
         heads=Heads(
             n_heads=c.n_heads,
@@ -213,7 +218,12 @@ def make_params(w: IntegerWeights) -> Params:
         bigram_limit=activation_limit(c.bigram_dim) if bigram else 0,
         residual_frac=residual,
         embedding=t["embedding.q"],
+        embedding_m=embedding_m.astype(np.int32)
+        if columns.size
+        else np.full(c.d_model, 1 << 8, np.int32),
         head=pack(t[f"{head}.q"]),
+        head_in_m=multipliers(columns, 0, 0, SMEAR_BITS),
+        head_limit=activation_limit(c.d_model),
         head_m=(t[f"{head}.s"].astype(np.float64) * 2.0**-NORM_FRAC / c.softcap).astype(np.float32),
         smear_m=multipliers(t["smear"], NORM_FRAC, residual, SMEAR_BITS),
         bigram=t["bigram.q"] if bigram else np.zeros((0, 0), np.int8),
@@ -256,13 +266,13 @@ def make_state(c: ModelConfig, n_streams: int) -> State:
     slots = sum(strip_slots(c.windows[i]) for i in c.order)
     block = key_block_bytes(c.d_head)
     return State(
-        position=np.zeros(n_streams, np.int64),
-        last_id=np.zeros(n_streams, np.int32),
-        last_embedding=np.zeros((n_streams, c.d_model), np.int16),
+        position=zeros(n_streams, np.int64),
+        last_id=zeros(n_streams, np.int32),
+        last_embedding=zeros((n_streams, c.d_model), np.int16),
         strips=Strips(
-            keys=np.zeros((n_streams, c.n_kv_heads, slots // 32 * block), np.int8),
-            values=np.zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int8),
-            origin=np.zeros((n_streams, len(c.order)), np.int64),
+            keys=zeros((n_streams, c.n_kv_heads, slots // 32 * block), np.int8),
+            values=zeros((n_streams, c.n_kv_heads, slots * padded(c.d_head)), np.int8),
+            origin=zeros((n_streams, len(c.order)), np.int64),
         ),
     )
 
@@ -273,38 +283,38 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
     inner = max(c.d_model, c.bigram_dim, c.value_dim)
     return Buffers(
         room=Room(
-            cos=np.empty((rows, c.rope_dims // 2), np.int32),
-            sin=np.empty((rows, c.rope_dims // 2), np.int32),
-            head=np.empty(c.d_head, np.int32),
-            normed=np.empty(c.d_head, np.int16),
-            key=np.empty(c.d_head, np.int8 if layout.QUADS else np.int16),
+            cos=empty((rows, c.rope_dims // 2), np.int32),
+            sin=empty((rows, c.rope_dims // 2), np.int32),
+            head=empty(c.d_head, np.int32),
+            normed=empty(c.d_head, np.int16),
+            key=empty(c.d_head, np.int8 if layout.QUADS else np.int16),
             q=byte_room(seen, c.d_head),
-            scores=np.empty((seen, longest), np.int32),
+            scores=empty((seen, longest), np.int32),
             shares=byte_room(seen, longest),
-            sums=np.empty((seen, padded(c.d_head)), np.int32),
-            totals=np.empty(seen, np.int64),
-            attended=np.empty((rows, q), np.int16),
-            added=np.empty((rows, kv), np.int32),
-            own=np.empty((layout.POSITIONS, c.d_head), np.int32),
+            sums=empty((seen, padded(c.d_head)), np.int32),
+            totals=empty(seen, np.int64),
+            attended=empty((rows, q), np.int16),
+            added=empty((rows, kv), np.int32),
+            own=empty((layout.POSITIONS, c.d_head), np.int32),
         ),
-        x0=np.empty((rows, c.d_model), np.int32),
-        x=np.empty((rows, c.d_model), np.int32),
-        y=np.empty((rows, c.d_model), np.int16),
-        bigram=np.empty((rows, c.bigram_dim), np.int16),
-        value=np.empty((rows, c.value_dim), np.int16),
-        factors=np.empty(rows, np.int32),
-        out_factors=np.empty(rows, np.int32),
+        x0=empty((rows, c.d_model), np.int32),
+        x=empty((rows, c.d_model), np.int32),
+        y=empty((rows, c.d_model), np.int16),
+        bigram=empty((rows, c.bigram_dim), np.int16),
+        value=empty((rows, c.value_dim), np.int16),
+        factors=empty(rows, np.int32),
+        out_factors=empty(rows, np.int32),
         y8=byte_room(rows, c.d_model),
         attended8=byte_room(rows, q),
         hidden8=byte_room(rows, c.d_hidden),
-        acc_d=np.empty((rows, padded(c.d_model)), np.int32),
-        acc_qkv=np.empty((rows, padded(q + 2 * kv)), np.int32),
-        acc_value=np.empty((rows, padded(kv)), np.int32),
-        acc_gate=np.empty((rows, padded(c.n_heads)), np.int32),
-        skips=np.empty((c.n_skips, rows, c.d_model), np.int32),
-        acc_up=np.empty((rows, padded(c.d_hidden)), np.int32),
-        hidden=np.empty((rows, c.d_hidden), np.int16),
-        logits=np.empty((layout.HEAD_ROWS, padded(c.vocab_size)), np.int32),
-        weights=np.empty(c.vocab_size, np.uint32),
-        scratch=np.empty(scratch_bytes(rows, inner), np.int8),
+        acc_d=empty((rows, padded(c.d_model)), np.int32),
+        acc_qkv=empty((rows, padded(q + 2 * kv)), np.int32),
+        acc_value=empty((rows, padded(kv)), np.int32),
+        acc_gate=empty((rows, padded(c.n_heads)), np.int32),
+        skips=empty((c.n_skips, rows, c.d_model), np.int32),
+        acc_up=empty((rows, padded(c.d_hidden)), np.int32),
+        hidden=empty((rows, c.d_hidden), np.int16),
+        logits=empty((layout.HEAD_ROWS, padded(c.vocab_size)), np.int32),
+        weights=empty(c.vocab_size, np.uint32),
+        scratch=empty(scratch_bytes(rows, inner), np.int8),
     )

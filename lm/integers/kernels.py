@@ -71,7 +71,7 @@ def embed(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             token = ids[i, j]
             x, x0, y = b.x[r], b.x0[r], b.y[r]
             for c in range(d):
-                x[c] = np.int32(p.embedding[token, c]) << 8
+                x[c] = np.int32(p.embedding[token, c]) * p.embedding_m[c]
             normalize(x, squares(address(x, 0), d), y)
             for c in range(d):
                 e = np.int64(y[c])
@@ -223,6 +223,8 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
             copy_rows(b.x, b.skips[j], rows)
     for r in range(rows):
         normalize(b.x[r], squares(address(b.x[r], 0), b.x.shape[1]), b.y[r])
+        for c in range(p.head_in_m.size):
+            b.y[r, c] = clamp(scaled(b.y[r, c], p.head_in_m[c]), p.head_limit)
     for i in range(n):
         s.position[lane + i] += t
 

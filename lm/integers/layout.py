@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.machine import instruction_set
+from pgolf_codec.codec.memory import zeros
 
 I8 = NDArray[np.int8]
 I16 = NDArray[np.int16]
@@ -41,7 +42,7 @@ BYTE = "i8" if QUADS else "i16"
 
 def byte_room(rows: int, width: int) -> NDArray[Any]:
     """Activations of 8 bits, rows padded with zeros to whole steps."""
-    return np.zeros((rows, -(-width // TILE_BYTES) * TILE_BYTES), np.int8 if QUADS else np.int16)
+    return zeros((rows, -(-width // TILE_BYTES) * TILE_BYTES), np.int8 if QUADS else np.int16)
 
 
 def padded(n: int) -> int:
@@ -142,7 +143,10 @@ class Params(NamedTuple):
     bigram_limit: int
     residual_frac: int
     embedding: I8  # (V, D)
+    embedding_m: I32  # (D): factors of its columns
     head: I8
+    head_in_m: I64  # (D): of the columns of the head, or (0)
+    head_limit: int  # of what they were multiplied with
     head_m: F32  # (V): to units of the soft cap
     smear_m: I64  # (D)
     bigram: I8  # (buckets, Db), or (0, 0)

@@ -44,6 +44,8 @@ SCALE_BITS = 31
 TABLE_BITS = 44
 """Of those of the pair table, whose numbers have 8 bits, and SMEAR_BITS of ``smear``, 16."""
 SMEAR_BITS = 40
+COLUMN_FRAC, COLUMN_BITS = 11, 14
+"""Of the scales of the embedding's columns, as factors of its integers."""
 
 
 def attention_output_bits(limit: int) -> int:

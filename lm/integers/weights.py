@@ -37,6 +37,8 @@ def tensor_specs(c: ModelConfig) -> dict[str, TensorSpec]:
     _matrix(specs, "embedding", c.vocab_size, c.d_model)
     if not c.tied:
         _matrix(specs, "head", c.vocab_size, c.d_model)
+    if c.embedding_columns:
+        specs["embedding_columns"] = TensorSpec((c.d_model,), np.float16)
     specs["smear"] = TensorSpec((c.d_model,), np.float16)
     if c.bigram_buckets:
         specs["bigram.q"] = TensorSpec((c.bigram_buckets, c.bigram_dim), np.int8)

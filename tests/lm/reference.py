@@ -166,6 +166,7 @@ OFF: dict[str, Any] = {
     "value_dim": 0,
     "xsa_layers": [],
     "attention_gate": False,
+    "embedding_columns": False,
 }
 """What a configuration need not tell."""
 
@@ -220,7 +221,7 @@ class Model:
             return list(struct.unpack(f"<{len(data)}b", data))
         if name == "rope_phases":
             return list(struct.unpack(f"<{len(data) // 2}H", data))
-        if name.endswith((".s", ".mix")) or name in ("smear", "skips"):
+        if name.endswith((".s", ".mix")) or name in ("smear", "skips", "embedding_columns"):
             return [Fraction(v) for v in struct.unpack(f"<{len(data) // 2}e", data)]
         return list(struct.unpack(f"<{len(data) // 4}i", data))
 
@@ -288,7 +289,8 @@ class Stream:
         i = 1 if token is None else token
         c, tensors, m = self.model.config, self.model.tensors, self.multipliers
         residual = tensors["residual_frac"][0]
-        y = norm([2**8 * q for q in tensors["embedding.q"][i]])
+        columns = m("embedding_columns", -21) if c["embedding_columns"] else [2**8] * c["d_model"]
+        y = norm([q * m for q, m in zip(tensors["embedding.q"][i], columns, strict=True)])
         up = residual - 9
         b = [v << up if up >= 0 else v >> -up for v in y]
         smear = m("smear", residual - 9)
@@ -314,6 +316,9 @@ class Stream:
             if j < half:
                 kept.append(x)
         y = norm(x)
+        if c["embedding_columns"]:
+            columns, most = m("embedding_columns", 0), limit(c["d_model"])
+            y = [sat(scale(v, s), most) for v, s in zip(y, columns, strict=True)]
         self.t += 1
         head = "embedding" if c["tied"] else "head"
         return self._symbol_weights(product(tensors[f"{head}.q"], y), tensors[f"{head}.s"])

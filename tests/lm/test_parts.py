@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 import reference
-from tiny_model import hot_weights, prose_ids, tiny_config
+from tiny_model import PARTS, hot_weights, prose_ids, tiny_config
 
 from pgolf_codec.codec.frequencies import interval
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.errors import CorruptError, DeviceError
+from pgolf_codec.errors import CorruptError
 from pgolf_codec.lm.integers import tables
 from pgolf_codec.lm.integers.engine import Engine
-from pgolf_codec.lm.integers.weights import IntegerWeights
+from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit
 from pgolf_codec.lm.model_config import ModelConfig
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact
 
-PARTS: dict[str, dict[str, Any]] = {
-    "relu2": {"activation": "relu2"},
-    "untied": {"tied": False},
-    "unet": {"unet": True},
-    "passes": {"passes": (0, 1, 2, 1, 2)},
-    "parallel": {"parallel_layers": (0, 2)},
-    "values": {"value_layers": (0, 2), "value_dim": 6},
-    "xsa": {"xsa_layers": (1, 2)},
-    "gate": {"attention_gate": True},
-}
-PARTS["all"] = {key: value for part in PARTS.values() for key, value in part.items()}
+PARTS["columns"] = {"embedding_columns": True}
+PARTS["all tied"] = PARTS["all"] | PARTS["columns"] | {"tied": True}
 LENGTH = 14
 
 
@@ -84,12 +74,50 @@ def test_a_part_matters(name: str, tokenizer: Tokenizer) -> None:
     assert not np.array_equal(Engine(without, bytes(32)).session(1).intervals(ids)[1], with_it)
 
 
+def test_columns_of_the_embedding_at_their_limit(tokenizer: Tokenizer) -> None:
+    """All of a state in one column, where its scale makes it larger than products may take."""
+    plain = dataclasses.replace(tiny_config(tokenizer.n_symbols), bigram_buckets=0, bigram_dim=0)
+    config = dataclasses.replace(
+        plain, d_model=520, n_layers=1, windows=(4,), embedding_columns=True
+    )
+    t = hot_weights(config, 1).tensors
+    for name in ("blocks.0.wo.s", "blocks.0.down.s", "smear"):
+        t[name][:] = 0
+    t["blocks.0.mix"][:] = 1.0
+    t["residual_frac"][:] = 9
+    column_of = np.arange(tokenizer.n_symbols) % 5
+    t["embedding.q"][:] = 127 * (np.arange(520) == column_of[:, None])
+    t["embedding.s"][:] = 2.0**-8
+    t["embedding_columns"][:5] = (7.996, -7.996, 2.0**-6, 0.0, 1.7)
+    weights = IntegerWeights(config, t)
+    stream = reference.Stream(reference.Model(dump_artifact(weights, tokenizer, name="test")))
+    session = Engine(weights, bytes(32)).session(1)
+    products = []
+    of_products = stream._symbol_weights
+    stream._symbol_weights = lambda a, s: products.append(a[:5]) or of_products(a, s)  # type: ignore[func-returns-value,method-assign]
+    for symbol in (None, 5, 7, 8, 9):
+        found = session.weights(None if symbol is None else np.array([symbol], np.int32))
+        assert found[0].tolist() == stream.weights(symbol)
+    largest = [max(a, key=abs) for a in products]
+    limit = 127 * activation_limit(520)
+    assert largest[:2] == [limit, limit]
+    assert 0 == largest[3] < largest[2] < largest[4] < limit
+
+
 def test_a_scale_of_a_part_that_is_too_large(tokenizer: Tokenizer) -> None:
     weights = hot_weights(config_of("all", tokenizer), 1)
     for name, scale in (("skips", 8.0), ("value_table.s", 60000.0), ("blocks.0.gate.s", 60000.0)):
         tensors = {**weights.tensors, name: np.full_like(weights.tensors[name], scale)}
         with pytest.raises(CorruptError, match="too large"):
             Engine(IntegerWeights(weights.config, tensors), bytes(32))
+    weights = hot_weights(config_of("columns", tokenizer), 1)
+    for scale, fits in ((7.996, True), (-7.996, True), (8.0, False), (-8.0, False)):
+        weights.tensors["embedding_columns"][3] = scale
+        if fits:
+            Engine(weights, bytes(32))
+        else:
+            with pytest.raises(CorruptError, match="too large"):
+                Engine(weights, bytes(32))
 
 
 def test_the_sigmoid() -> None:
@@ -99,12 +127,3 @@ def test_the_sigmoid() -> None:
     exact = reference.exact_sigmoid()
     nearest = min(abs(value % one - one // 2) / one for value in exact[1:])
     assert nearest > 1e4 * 2.0 ** (14 - 53)
-
-
-def test_devices_say_what_they_lack(tokenizer: Tokenizer) -> None:
-    torch = pytest.importorskip("torch")
-    from pgolf_codec.lm.gpu.torch_engine import TorchEngine
-
-    weights = hot_weights(config_of("xsa", tokenizer), 1)
-    with pytest.raises(DeviceError, match="xsa_layers"):
-        TorchEngine(weights, bytes(32), torch.device("cpu"))

@@ -12,6 +12,7 @@ import random
 import re
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,19 @@ result was not a whole number, she went down to the water once more.
 """
 
 N_MERGES = 96
+
+PARTS: dict[str, dict[str, Any]] = {
+    "relu2": {"activation": "relu2"},
+    "untied": {"tied": False},
+    "unet": {"unet": True},
+    "passes": {"passes": (0, 1, 2, 1, 2)},
+    "parallel": {"parallel_layers": (0, 2)},
+    "values": {"value_layers": (0, 2), "value_dim": 6},
+    "xsa": {"xsa_layers": (1, 2)},
+    "gate": {"attention_gate": True},
+}
+"""Every switch that has integers, and how :func:`tiny_config` is changed by it."""
+PARTS["all"] = {key: value for part in PARTS.values() for key, value in part.items()}
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -196,6 +210,7 @@ def hot_weights(config: ModelConfig, seed: int) -> IntegerWeights:
         "value": 2.0 ** (8 - value),
         "gate": 2.0**-2,
         "skips": 8.0,
+        "embedding_columns": 8.0,
         "smear": 2.0 ** (17 - residual),
         "mix": 8.0,
         "bigram_proj": 2.0 ** (8 - residual),
