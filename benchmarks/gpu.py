@@ -52,17 +52,18 @@ def main(arguments: list[str]) -> None:
     text = text_of(options)
     results: dict[str, Any] = {"machine": machine(device, options.reduced), "models": []}
     for model in models():
+        config = model.artifact.weights.config
+        fused = TorchEngine.fuses(device, config)
         results["models"].append(
             {
                 "name": model.name,
                 "fingerprint": model.fingerprint.hex(),
                 "n_parameters": model.n_parameters,
-                "lane_bytes": lane_bytes(model.artifact.weights.config, TorchEngine.fuses(device)),
+                "fused": fused,
+                "lane_bytes": lane_bytes(config, fused),
                 "equality": equality(model, text[: options.equal_bytes], options),
                 "steps": steps(model, device, options),
-                "steps_unfused": steps(model, device, options, fused=False)
-                if TorchEngine.fuses(device)
-                else None,
+                "steps_unfused": steps(model, device, options, fused=False) if fused else None,
                 "archives": archives(model, text, options),
             }
         )
@@ -108,7 +109,6 @@ def machine(device: torch.device, reduced: bool) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "int8_products": int8_products_hold(device),
-        "fused": TorchEngine.fuses(device),
         "reduced": reduced,
     }
 

@@ -12,7 +12,8 @@ import torch
 from pgolf_codec.codec.model import Model
 from pgolf_codec.errors import DeviceError
 from pgolf_codec.lm.config import ModelConfig
-from pgolf_codec.lm.gpu.torch_engine import LANES, Lanes, TorchEngine
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
+from pgolf_codec.lm.gpu.torch_lanes import LANES, Lanes
 from pgolf_codec.lm.integers.weights import IntegerWeights
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ class TorchDevice:
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
             config = _weights(model).config
-            fitting = int(MEMORY_SHARE * memory) // lane_bytes(
-                config, TorchEngine.fuses(self.device)
-            )
+            fused = TorchEngine.fuses(self.device, config)
+            fitting = int(MEMORY_SHARE * memory) // lane_bytes(config, fused)
             most = min(most, max(LANES, fitting // LANES * LANES))
         return most
 
@@ -68,8 +68,12 @@ class TorchDevice:
 
 def lane_bytes(c: ModelConfig, fused: bool) -> int:
     """Memory of one lane, about: rings of int8 or floats, and what a step makes of int64."""
-    rings = (2 if fused else 12) * sum(c.windows) * c.n_kv_heads * c.d_head
-    widths = 12 * c.d_model + 6 * c.d_hidden + 4 * (c.n_heads + 2 * c.n_kv_heads) * c.d_head
+    rings = (2 if fused else 12) * sum(c.windows[i] for i in c.order) * c.n_kv_heads * c.d_head
+    widths = (
+        (12 + c.n_skips) * c.d_model
+        + 6 * c.d_hidden
+        + 4 * (c.n_heads + 2 * c.n_kv_heads) * c.d_head
+    )
     scores = (0.5 if fused else 6) * c.n_heads * max(c.windows)
     return rings + 8 * int(widths + scores)
 

@@ -31,12 +31,16 @@ from pgolf_codec.lm.integers.numerics import (
     EXPONENT_FRAC,
     FACTOR_FRAC,
     FACTOR_SHIFT,
+    GATE_FRAC,
     INT8_MAX,
     INT16_MAX,
     KEY_SHIFT,
+    MIX_FRAC,
     NORM_SHIFT,
+    RESIDUAL_LIMIT,
     ROTATION_FRAC,
     SCORE_SHIFT,
+    UNIT_RMS,
     WEIGHT_FRAC,
 )
 
@@ -101,10 +105,9 @@ class Matrix(Weights):
             return (x.double() @ self._w).long()
         return self.sums(functional.pad(x, (0, -self.k % STEP)))[:, : self.n].long()
 
-    def scaled(self, x: Tensor, d: Tensor | int) -> Tensor:
-        """sigma of the product by bytes of x (rows, K) int64 and d: (rows, N) int64."""
-        q, factors = bytes_of(x, d)
-        a = self.product(q).mul_(factors[:, None])
+    def scaled(self, x: Bytes) -> Tensor:
+        """sigma of the product by bytes: (rows, N) int64."""
+        a = self.product(x.q).mul_(x.factors[:, None])
         a.add_(1 << (FACTOR_SHIFT - 1)).bitwise_right_shift_(FACTOR_SHIFT)
         return scale_(a, self.multipliers)
 
@@ -199,6 +202,23 @@ def bytes_of(x: Tensor, d: Tensor | int) -> Bytes:
     return Bytes(q.to(torch.int8), factors[:, 0])
 
 
+def normalized_bytes(x: Tensor) -> Bytes:
+    """Of x (rows, K) int64, |x| < 2**21, normalised by their factors."""
+    return bytes_of(x, rms(x))
+
+
+def plain_bytes(x: Tensor) -> Bytes:
+    """Of x (rows, K) int64, not normalised."""
+    return bytes_of(x, UNIT_RMS)
+
+
+def mix(x: Tensor, y: Tensor, first: Tensor | int, second: Tensor) -> Tensor:
+    """x and y (rows, D) weighed by factors (D) with MIX_FRAC fraction bits; a new tensor."""
+    out = (x * first).add_(y * second)
+    out.add_(1 << (MIX_FRAC - 1)).bitwise_right_shift_(MIX_FRAC)
+    return out.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+
+
 def keyed(y: Tensor) -> Tensor:
     """Normalised and rotated queries or keys with the fraction bits of keys, in y's place."""
     y.add_(1 << (KEY_SHIFT - 1)).bitwise_right_shift_(KEY_SHIFT)
@@ -243,6 +263,25 @@ def attend(
     return sums.mul_(inverse).add_(1 << 31).bitwise_right_shift_(32)
 
 
+def leave_out(o: Tensor, v: Tensor, limit: int) -> Tensor:
+    """o (..., K) without its part along v (..., K), both int64."""
+    along = (o * v).sum(-1, keepdim=True)
+    inverse = (1 << 32) // (v * v).sum(-1, keepdim=True).clamp_(min=1)
+    part = (along * v).mul_(inverse).add_(1 << 31).bitwise_right_shift_(32)
+    return (o - part).clamp_(-limit, limit)
+
+
+def gate(z: Tensor, sigmoid: Tensor) -> Tensor:
+    """The sigmoid of z int64, with GATE_FRAC fraction bits, from its table."""
+    half = torch.take(sigmoid, z.abs().clamp_(max=sigmoid.numel() - 1))
+    return torch.where(z < 0, (1 << GATE_FRAC) - half, half)
+
+
+def times_gate(o: Tensor, gates: Tensor) -> Tensor:
+    """o times its gates."""
+    return (o * gates).add_(1 << (GATE_FRAC - 1)).bitwise_right_shift_(GATE_FRAC)
+
+
 def power(d: Tensor) -> Tensor:
     """E(d) of int32 d >= 0."""
     f = d & ((1 << EXPONENT_FRAC) - 1)
@@ -257,10 +296,11 @@ def shares(d: Tensor) -> Tensor:
     return (power(d).mul_(255) >> i.add_(15)).add_(1).bitwise_right_shift_(1)
 
 
-def leaky_square(u: Tensor, shift: int, limit: int) -> Tensor:
+def hidden_units(u: Tensor, shift: int, limit: int, *, leaky: bool) -> Tensor:
     """The activation of u, int64; changes u."""
-    u.clamp_(-INT16_MAX, INT16_MAX)
-    u = torch.where(u < 0, u >> 1, u)
+    u.clamp_(-INT16_MAX if leaky else 0, INT16_MAX)
+    if leaky:
+        u = torch.where(u < 0, u >> 1, u)
     return (u * u).add_((1 << shift) >> 1).bitwise_right_shift_(shift).clamp_(max=limit)
 
 

@@ -18,8 +18,6 @@ from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit
 from pgolf_codec.lm.model_config import ModelConfig
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact
 
-PARTS["columns"] = {"embedding_columns": True}
-PARTS["all tied"] = PARTS["all"] | PARTS["columns"] | {"tied": True}
 LENGTH = 14
 
 
@@ -94,7 +92,7 @@ def test_columns_of_the_embedding_at_their_limit(tokenizer: Tokenizer) -> None:
     session = Engine(weights, bytes(32)).session(1)
     products = []
     of_products = stream._symbol_weights
-    stream._symbol_weights = lambda a, s: products.append(a[:5]) or of_products(a, s)  # type: ignore[func-returns-value,method-assign]
+    stream._symbol_weights = lambda a, s: products.append(a[:5]) or of_products(a, s)
     for symbol in (None, 5, 7, 8, 9):
         found = session.weights(None if symbol is None else np.array([symbol], np.int32))
         assert found[0].tolist() == stream.weights(symbol)

@@ -60,6 +60,8 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 """Every switch that has integers, and how :func:`tiny_config` is changed by it."""
 PARTS["all"] = {key: value for part in PARTS.values() for key, value in part.items()}
+PARTS["columns"] = {"embedding_columns": True}
+PARTS["all tied"] = PARTS["all"] | PARTS["columns"] | {"tied": True}
 
 
 def tiny_tokenizer() -> Tokenizer:

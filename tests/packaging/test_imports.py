@@ -14,6 +14,7 @@ import pgolf_codec
 ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch", "brotli"}
 TORCH_MAY_BE_IN = {
+    "eval/evaluation.py",
     "eval/torch_model.py",
     "eval/tuning.py",
     "lm/conversion/calibration.py",
@@ -30,6 +31,7 @@ TORCH_MAY_BE_IN = {
     "lm/gpu/ranks.py",
     "lm/gpu/torch_device.py",
     "lm/gpu/torch_engine.py",
+    "lm/gpu/torch_lanes.py",
     "lm/gpu/torch_ops.py",
     "lm/gpu/triton_ops.py",
     "lm/train.py",

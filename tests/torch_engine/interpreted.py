@@ -11,14 +11,14 @@ import torch
 from environments import digest
 from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
-from pgolf_codec.lm.gpu import torch_engine, triton_ops
+from pgolf_codec.lm.gpu import torch_lanes, triton_ops
 from pgolf_codec.lm.gpu.torch_engine import TorchEngine
 from pgolf_codec.lm.integers.engine import Engine
 
 
 def main(name: str, n_steps: int) -> None:
     torch.set_num_threads(1)
-    torch_engine.LANES = 1  # that many streams are for CUDA's matrix products
+    torch_lanes.LANES = 1  # that many streams are for CUDA's matrix products
     triton_ops.SLOTS = 4  # several turns within these few steps
     tokenizer = tiny_tokenizer()
     hot = hot_weights(tiny_config(tokenizer.n_symbols), 3)

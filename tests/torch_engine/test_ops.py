@@ -67,7 +67,8 @@ def test_products_by_bytes(k: int, n: int, in_int8: bool, monkeypatch: pytest.Mo
         x[4, 1:], x[5, 1:] = 0, 1
         x[6] //= 1 << 14
         rows = torch.from_numpy(x)
-        found = matrix.scaled(rows, ops.rms(rows) if normalised else UNIT_RMS).tolist()
+        as_bytes = ops.normalized_bytes if normalised else ops.plain_bytes
+        found = matrix.scaled(as_bytes(rows)).tolist()
         for row, scaled in zip(x.tolist(), found, strict=True):
             d = UNIT_RMS
             if normalised:
