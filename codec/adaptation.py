@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.compiled import Kernel, flat
+from pgolf_codec.codec.memory import empty, zeros
 from pgolf_codec.codec.model import Model
 from pgolf_codec.codec.predictor import Predictor, Session, StagedSession
 from pgolf_codec.codec.range_coder import Decoder
@@ -98,15 +99,17 @@ def new_state(widths: I32, n_streams: int) -> State:
     by_context[:, :, -1] = by_band[:, :, -1] = 0
     chances = np.empty((n, N_CONTEXTS, LEVELS * LEVELS), np.int32)
     chances[:] = _first_chances()
+    bias = empty((n, v), np.float32)
+    bias[:] = 1
     return State(
         widths=widths,
         history=np.zeros((n, HISTORY), np.int32),
         position=np.zeros(n, np.int64),
         column=np.zeros(n, np.int64),
-        bias=np.ones((n, v), np.float32),
-        shares=np.zeros((n, v), np.float32),
+        bias=bias,
+        shares=zeros((n, v), np.float32),
         rate=np.zeros((n, 2), np.float32),
-        rows=np.zeros((n, N_CONTEXTS, 1 << LOG2_ROWS, ROW), np.uint16),  # touched where used
+        rows=zeros((n, N_CONTEXTS, 1 << LOG2_ROWS, ROW), np.uint16),  # touched where used
         chances=chances,
         by_context=by_context,
         by_band=by_band,
@@ -118,7 +121,7 @@ def new_state(widths: I32, n_streams: int) -> State:
         cells=np.zeros((n, k, N_CONTEXTS), np.int32),
         odds=np.zeros((n, k), np.int32),
         masses=np.zeros((n, k), np.int64),
-        weights=np.zeros((n, v), np.uint32),
+        weights=zeros((n, v), np.uint32),
     )
 
 
