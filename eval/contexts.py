@@ -62,6 +62,20 @@ def by_document(starts: Sequence[int], n: int, length: int, stride: int) -> list
     ]
 
 
+def continued(first: int, end: int, length: int, stride: int) -> list[Window]:
+    """Windows that score positions ``first`` .. ``end`` − 1, each ``stride`` of them at most.
+
+    As in :func:`sliding`, but for a part of a text that is learned from when it is scored:
+    no window reaches over its end, and all see what stands before it.
+    """
+    if not 1 <= stride <= length:
+        raise ValueError(f"a stride of {stride} in windows of {length}")
+    return [
+        Window(max(0, at + stride - length), at, min(end, at + stride))
+        for at in range(first, end, stride)
+    ]
+
+
 def seen_from(plan: Sequence[Window]) -> Iterator[int]:
     """For each position in turn, where what it sees begins."""
     for window in plan:

@@ -164,6 +164,9 @@ GROUPS = {
             "compress, decompress in another process, compare, give a receipt", "referee"
         ),
         "verify-all": Verb("verify folders in one batch; under torchrun by all ranks", "batch"),
+        "eval": Verb(
+            "score a text without a file: other contexts, test-time training", "evaluation"
+        ),
         "audit": Verb("find the rule that a scoring function breaks, if any", "referee"),
         "report": Verb("draw where the bits of a text went: one HTML page", "picture"),
         "significance": Verb("say whether runs beat a standing score, from their logs", "training"),
