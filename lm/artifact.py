@@ -86,6 +86,7 @@ def pack(
         config.states,
         price_of_bits=config.price_of_bits,
         rules=config.few_levels,
+        columns=config.embedding_columns,
     )
     if not config.max_bytes:
         return dump(search.at(config.cost))

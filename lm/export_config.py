@@ -32,6 +32,8 @@ class ExportConfig:
     """Nats a token that the rounding of one weight may cost; unused with ``max_bytes``."""
     price_of_bits: float = 1.0
     """λ of the trellis and of one state: 1 is the slope of the rate-distortion curve, 0 rounds."""
+    embedding_columns: bool = True
+    """Whether a tied embedding may have steps by column too, with ``trellis``."""
     rules: tuple[str, ...] = ()
     """``PATTERN=ternary`` or ``PATTERN=binary``, the first that matches a matrix's name in the
     artifact (``blocks.*.up``); only with ``trellis``."""

@@ -25,6 +25,7 @@ from pgolf_codec.quant.waterfilling import (
     MOST_STEP,
     Scales,
     Steps,
+    columns_pay,
     waterfill,
 )
 
@@ -164,9 +165,13 @@ class Waterfilled:
     n_states: int = 8
     price_of_bits: float = 1.0
     """λ: 1 is the slope of the rate-distortion curve, 0 looks at errors alone."""
+    columns: bool = True
+    """Whether scales of columns beside those of rows are used, where they pay."""
 
     def __call__(self, name: str, weights: Floats, scales: Scales) -> Quantized:
         curvature = self.curvatures[name]
+        if scales == "both" and not (self.columns and columns_pay(curvature)):
+            scales = "rows"
         squared_error = trellis.SQUARED_ERROR if self.n_states > 1 else 1 / 3
         least = LEAST_ROW_OF_SYMBOLS if name == "embedding" else LEAST_ROW
         most = MOST_STEP if self.n_states > 1 else MOST_STEP / 2  # doubled below

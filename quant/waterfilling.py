@@ -13,6 +13,7 @@ share one step, the weights that it shares are averaged.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,16 @@ matter more than the mean over all contexts says.
 """
 
 
+COLUMN_SCALES = 2.0**-8, 4.0
+"""Least and largest of a column beside a row's, 1 in the mean: what the integers hold exactly."""
+FITTING_ROWS = 0.75
+"""Part of the rows whose weights fit int8 with the scale of a column; others get larger steps.
+
+A few columns are both large and of much weight: with the scale that is theirs by weight,
+hardly a row would keep its own.
+"""
+COLUMN_BITS = 16
+"""What a scale takes in an artifact."""
 MOST_STEP = 0.24
 """Largest scale of a row: the engine's multipliers hold less than 1/4 (docs/NUMERICS.md)."""
 
@@ -91,10 +102,22 @@ def waterfill(
     if scales == "rows":
         steps = np.sqrt(square / (of_rows * of_columns.mean()))
         return Steps(_float16(_roomy(steps, weights, most)), None)
-    columns = _float16(np.exp(np.log(of_columns).mean() / 2) / np.sqrt(of_columns))
     typical = np.exp(-np.log(of_columns).mean())
     steps = np.sqrt(square / of_rows * typical)
+    sizes = np.quantile(np.abs(weights) / steps[:, None], FITTING_ROWS, axis=0)
+    columns = np.maximum(np.sqrt(1 / (of_columns * typical)), sizes / (ROOM * MAX_WEIGHT))
+    columns = _float16(np.clip(columns, *COLUMN_SCALES))
     return Steps(_float16(_roomy(steps, weights / columns.astype(np.float64), most)), columns)
+
+
+def columns_pay(curvature: Curvature) -> bool:
+    """Whether steps of columns, in a matrix that has those of rows, save more than they take.
+
+    At the same cost they save log2(arithmetic / geometric mean of the weights) / 2 bits each.
+    """
+    of_columns = curvature.column_weights
+    saved = (math.log2(of_columns.mean()) - float(np.log2(of_columns).mean())) / 2
+    return saved * len(curvature.row_weights) > COLUMN_BITS
 
 
 def _roomy(steps: Floats, rows: Floats, most: float = np.inf) -> Floats:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from pgolf_codec.quant.quantizers import (
     curvatures,
 )
 from pgolf_codec.quant.rounding import Quantized
+from pgolf_codec.quant.waterfilling import Scales
 
 BALANCE_OCTAVES = 6
 """Most that a hidden unit's size is changed by: all share one fixed-point position."""
@@ -46,6 +48,13 @@ STEPS_PER_SIGMA = {"matrix": 18.0, "embedding": 36.0, "bigram": 6.0}
 
 COLUMNS = ("bigram", "value_table")
 """Tables with a scale a column."""
+
+
+def place_of_scales(name: str, config: ModelConfig) -> Scales:
+    """Which scales of a matrix the artifact has a place for."""
+    if name in COLUMNS:
+        return "columns"
+    return "both" if name == "embedding" and config.tied else "rows"
 
 
 def exportable(model: Transformer) -> Transformer:
@@ -195,10 +204,13 @@ def quantize(
     for name, matrix in matrices(model).items():
         found = of_few_levels(name, matrix)
         if found is None:
-            found = quantizer(name, matrix, "columns" if name in COLUMNS else "rows")
+            found = quantizer(name, matrix, place_of_scales(name, c))
         scales = found.column_scales if name in COLUMNS else found.row_scales
         assert scales is not None
         out[f"{name}.q"], out[f"{name}.s"] = found.values.astype(np.int8), scales
+        if name == "embedding" and found.column_scales is not None:
+            out["embedding_columns"] = found.column_scales
+    c = dataclasses.replace(c, embedding_columns="embedding_columns" in out)
     value_scales = out.pop("value_proj.s", np.zeros(0, np.float16))
     for i in range(c.n_layers):
         out[f"blocks.{i}.mix"] = p[f"blocks.{i}.mix"].astype(np.float16)
@@ -246,6 +258,7 @@ class Search:
     ``n_states`` is that of a trellis, 1 for none: more than one is worth it only where
     the artifact's coder knows about the trellis.  ``rules`` are (pattern of names,
     ``ternary`` or ``binary``), for matrices that are to have few levels in any case.
+    ``columns`` allows a tied embedding scales of its columns.
     """
 
     def __init__(
@@ -257,11 +270,12 @@ class Search:
         *,
         price_of_bits: float = 1.0,
         rules: Sequence[tuple[str, str]] = (),
+        columns: bool = True,
     ) -> None:
         self._even, self._moments = balance(merged, moments)
         self._curvatures = curvatures(self._moments)
         self._calibration, self._n_states = calibration, n_states
-        self._price_of_bits = price_of_bits
+        self._price_of_bits, self._columns = price_of_bits, columns
         few = {kind: FewLevels(kind == "ternary", self._curvatures) for kind in FEW_LEVELS}
         self._rules = [(pattern, few[kind]) for pattern, kind in rules]
         self._last: tuple[float, IntegerWeights] | None = None
@@ -269,7 +283,9 @@ class Search:
     def at(self, cost: float) -> IntegerWeights:
         """``cost`` in nats a token that the rounding of one weight may cost."""
         if self._last is None or self._last[0] != cost:
-            filled = Waterfilled(self._curvatures, cost, self._n_states, self._price_of_bits)
+            filled = Waterfilled(
+                self._curvatures, cost, self._n_states, self._price_of_bits, self._columns
+            )
             quantizer = ByName(self._rules, filled)
             self._last = (cost, quantize(self._even, self._calibration, quantizer))
         return self._last[1]
@@ -291,7 +307,7 @@ class Search:
         all that ``weigh`` depends on beside the weights.  Raises :class:`BudgetError`.
         """
         floats = matrices(self._even)
-        facts = (cap_bytes, self._n_states, self._price_of_bits, first_cost, key)
+        facts = (cap_bytes, self._n_states, self._price_of_bits, self._columns, first_cost, key)
         digest = hashlib.sha256(repr((*facts, [str(p) for p, _ in self._rules])).encode())
         for array in (*floats.values(), *(m.outputs for m in self._moments.values())):
             digest.update(np.ascontiguousarray(array).tobytes())

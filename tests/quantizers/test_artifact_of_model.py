@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from pgolf_codec.cli import main
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, TensorError
 from pgolf_codec.lm.artifact import pack
+from pgolf_codec.lm.config import BOS_ID
+from pgolf_codec.lm.conversion.dequantize import float_model
 from pgolf_codec.lm.export_config import ExportConfig, load_export_config
 from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.model_config import ModelConfig
@@ -69,6 +73,34 @@ def test_the_same_bytes_again(model: Transformer, tokens: Path, tokenizer: Token
     assert found.weights.n_params == sum(
         p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "mix" not in name
     )
+
+
+def test_columns_of_the_embedding(model: Transformer, tokens: Path, tokenizer: Tokenizer) -> None:
+    """Through the artifact and back to floats; with them engine and floats agree."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.blocks[0].mlp.scale[5] *= 40  # of all states
+    plain = packed(model, tokens, tokenizer, embedding_columns=False)
+    blob = packed(model, tokens, tokenizer)
+    found = load_artifact(blob).artifact.weights
+    assert found.config.embedding_columns
+    assert not load_artifact(plain).artifact.weights.config.embedding_columns
+    assert b"embedding_columns" in blob
+    assert b"embedding_columns" not in plain
+    ids = torch.from_numpy(np.fromfile(tokens, "<u2", count=200).astype(np.int64))[None]
+    inputs = torch.cat((torch.tensor([[BOS_ID]]), ids[:, :-1]), dim=1)
+
+    def nats(graph: Transformer) -> float:
+        with torch.no_grad():
+            logits = graph.logits(graph(inputs))
+        return float(torch.nn.functional.cross_entropy(logits[0], ids[0]))
+
+    floats = float_model(found, 1024)
+    assert not floats.config.embedding_columns
+    assert nats(floats) == pytest.approx(nats(model), abs=0.01)
+    _, freq = load_artifact(blob).predictor.session(1).intervals(ids.numpy().astype(np.int32))
+    by_engine = float(np.mean(24 - np.log2(freq.astype(np.float64)))) * math.log(2)
+    assert by_engine == pytest.approx(nats(floats), abs=0.03)
 
 
 def test_a_cap_and_other_bytes(model: Transformer, tokens: Path, tokenizer: Tokenizer) -> None:

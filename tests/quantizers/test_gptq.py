@@ -12,7 +12,7 @@ from pgolf_codec.quant.moments import Moments
 from pgolf_codec.quant.quantizers import ByName, FewLevels, Gptq, Nearest, Waterfilled, curvatures
 from pgolf_codec.quant.rounding import Quantized, round_rows
 from pgolf_codec.quant.scalar import clipped_steps, magnitudes, searched_steps
-from pgolf_codec.quant.waterfilling import waterfill
+from pgolf_codec.quant.waterfilling import columns_pay, waterfill
 
 Problem = tuple[np.ndarray, Moments]
 
@@ -102,6 +102,36 @@ def test_cost_is_what_was_asked_for(problem: Problem, scales: str, n_states: int
     assert 0.6e-8 < moments.loss(w - found.floats()) / w.size < 1.25e-8
     assert (found.row_scales is None) == (scales == "columns")
     assert (found.column_scales is None) == (scales == "rows")
+
+
+def test_columns_of_much_weight(problem: Problem) -> None:
+    """One that is large as well does not take all rows' steps with it; equal ones don't pay."""
+    w, moments = problem
+    w, factor = w.copy(), np.ones(w.shape[1])
+    w[:, 7] *= 8
+    factor[7] = 20
+    heavy = Moments(moments.inputs * np.outer(factor, factor), moments.outputs)
+    curvature = Curvature.of(heavy)
+    assert columns_pay(curvature)
+    small = Curvature.of(Moments(heavy.inputs, heavy.outputs[:4]))
+    assert not columns_pay(small)
+    assert not columns_pay(Curvature.of(Moments(np.eye(w.shape[1]), moments.outputs)))
+    steps = waterfill(w, curvature, 1e-8, 1 / 12, "both")
+    fitting = np.delete(w, 7, axis=1), np.delete(factor, 7)
+    other = Moments(np.delete(np.delete(moments.inputs, 7, 0), 7, 1), moments.outputs)
+    free = waterfill(fitting[0], Curvature.of(other), 1e-8, 1 / 12, "both")
+    ratio = np.median(steps.matrix[:, 8:] / free.matrix[:, 7:])
+    assert ratio < 1.1
+    assert np.quantile(np.abs(w / steps.matrix)[:, 7], 0.7) <= 127
+    assert np.abs(w / steps.matrix).max() < 127
+    with_them = Waterfilled({"m": curvature}, 1e-8, 8)("m", w, "both")
+    without = Waterfilled({"m": curvature}, 1e-8, 8, columns=False)("m", w, "both")
+    assert with_them.column_scales is not None
+    assert without.column_scales is None
+    def price(q: Quantized) -> float:
+        return heavy.loss(w - q.floats()) + 2 * np.log(2) * 1e-8 * 8 * order0_bytes(q)
+
+    assert price(with_them) < 0.98 * price(without)
 
 
 def order0_bytes(found: Quantized) -> float:
