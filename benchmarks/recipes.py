@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
+
+import cpu_training
+from cpu_training import VAL_ROWS
 
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
@@ -28,7 +27,6 @@ from pgolf_codec.lm.presets import load_preset
 RESULTS = Path(__file__).with_name("results") / "recipes.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "recipes.svg"
 SEEDS = (1, 2, 3)
-VAL_ROWS = 96
 
 BASELINE_MODEL: dict[str, Any] = {
     "n_layers": 9,
@@ -107,40 +105,18 @@ def name_of(run: dict[str, Any]) -> str:
 
 def train_one(run: dict[str, Any], tokens: Path, out: Path) -> dict[str, Any]:
     """One run in this process; resumed from ``out`` if it was begun."""
-    import torch
-
-    from pgolf_codec.lm.train import Training
-    from pgolf_codec.lm.training.group import Group
-    from pgolf_codec.lm.training.rows import open_tokens
     from pgolf_codec.lm.training.run_log import read_metrics
-    from pgolf_codec.lm.training.stopping import StopRequest
 
-    torch.set_num_threads(1)
     model, config = recipe(run["kind"])
     config = dataclasses.replace(
         config,
         seed=run["seed"],
         minutes=run.get("cpu_seconds", 1e6) / 60,
         iterations=run.get("n_tokens", 0) // (config.batch_rows * config.seq_len),
-        eval_seconds=1e9,
         checkpoint_seconds=60,
         log_steps=5,
     )
-    data = open_tokens(tokens, config.seq_len)
-    n_val = VAL_ROWS * config.seq_len
-    n_bytes = round(data.val_bytes * n_val / len(data.val))
-    data = dataclasses.replace(data, val=data.val[:n_val], val_bytes=n_bytes)
-    out.mkdir(parents=True, exist_ok=True)
-    training = Training(model, config, data, out, Group(torch.device("cpu"), 0, 1))
-    training.clock = time.process_time
-    training.resume()
-    training.start(compile=True)
-    with StopRequest() as request:
-        while not (training.is_over or training.must_stop):
-            training.advance(request)
-        training.finish()
-    if training.must_stop:
-        sys.exit(128 + training.must_stop)
+    training = cpu_training.train(model, config, tokens, out)
     rows = read_metrics(out)
     curve = [(r["seconds"], r["train_loss"]) for r in rows if "train_loss" in r and r["step"] > 3]
     return {
@@ -184,9 +160,8 @@ def main() -> None:
         if not todo:
             break
         print(name_of(todo[0]), flush=True)
-        command = [sys.executable, __file__, "--tokens", str(a.tokens), "--work", str(a.work)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--one", json.dumps(todo[0])], check=True, env=environment)
+        one = "--one", json.dumps(todo[0])
+        cpu_training.in_a_process(__file__, "--tokens", a.tokens, "--work", a.work, *one)
         results["runs"][name_of(todo[0])] = json.loads((a.work / "result.json").read_text())
         results["machine"] = f"one core, {platform.machine()}"
         results["val_rows"] = VAL_ROWS

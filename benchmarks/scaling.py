@@ -13,13 +13,11 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
-import subprocess
-import sys
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cpu_training
 import numpy as np
 
 from pgolf_codec.files import replacing
@@ -27,7 +25,6 @@ from pgolf_codec.lm.config import ModelConfig, TrainConfig
 from pgolf_codec.lm.presets import load_preset
 
 RESULTS = Path(__file__).with_name("results") / "scaling.json"
-VAL_ROWS = 96
 
 SIZES: dict[str, dict[str, Any]] = {
     "d 64": {"n_layers": 2, "d_model": 64, "n_heads": 2, "n_kv_heads": 1, "d_head": 32},
@@ -65,39 +62,17 @@ def recipe(size: str) -> tuple[ModelConfig, TrainConfig]:
 
 def train_all(size: str, lengths: list[int], tokens: Path, work: Path) -> list[dict[str, Any]]:
     """The runs of one size in one process, which compiles once."""
-    import shutil
-
-    import torch
-
-    from pgolf_codec.lm.train import Training
     from pgolf_codec.lm.training.flops import flops_per_token
-    from pgolf_codec.lm.training.group import Group
-    from pgolf_codec.lm.training.rows import open_tokens
     from pgolf_codec.lm.training.run_log import read_metrics
-    from pgolf_codec.lm.training.stopping import StopRequest
 
-    torch.set_num_threads(1)
     model, config = recipe(size)
-    data = open_tokens(tokens, config.seq_len)
-    n_val = VAL_ROWS * config.seq_len
-    n_bytes = round(data.val_bytes * n_val / len(data.val))
-    data = dataclasses.replace(data, val=data.val[:n_val], val_bytes=n_bytes)
     found = []
     for n_tokens in lengths:
         out = work / f"{size}-{n_tokens}".replace(" ", "")
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
+        shutil.rmtree(out, ignore_errors=True)  # its clock would lack the first step of each part
         steps = n_tokens // (config.batch_rows * config.seq_len)
-        timed = dataclasses.replace(config, minutes=1e6, iterations=steps, eval_seconds=1e9)
-        training = Training(model, timed, data, out, Group(torch.device("cpu"), 0, 1))
-        training.clock = time.process_time
-        training.start(compile=True)
-        with StopRequest() as request:
-            while not (training.is_over or training.must_stop):
-                training.advance(request)
-            training.finish()
-        if training.must_stop:
-            sys.exit(128 + training.must_stop)
+        timed = dataclasses.replace(config, minutes=1e6, iterations=steps)
+        training = cpu_training.train(model, timed, tokens, out)
         last = read_metrics(out)[-1]
         found.append(
             {
@@ -135,9 +110,8 @@ def main() -> None:
         lengths = [str(n) for n in LENGTHS if (size, n) not in done]
         if not lengths:
             continue
-        command = [sys.executable, __file__, "--tokens", str(a.tokens), "--work", str(a.work)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--one", size, *lengths], check=True, env=environment)
+        one = "--one", size, *lengths
+        cpu_training.in_a_process(__file__, "--tokens", a.tokens, "--work", a.work, *one)
         results["runs"] += json.loads((a.work / "result.json").read_text())
         write(results)
     write(json.loads(RESULTS.read_text()))
