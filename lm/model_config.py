@@ -41,7 +41,7 @@ class ModelConfig:
     n_heads: int
     n_kv_heads: int
     d_head: int
-    """K: must be even; each head's keys and queries are RMS-normalised."""
+    """K: must be even."""
     d_hidden: int
     """F: hidden width of the MLP."""
     windows: tuple[int, ...]
@@ -80,6 +80,8 @@ class ModelConfig:
     """Layers whose values have an embedding of the token added."""
     value_dim: int = 0
     """Width of the one table of those embeddings, which a matrix maps to G * K."""
+    qk_norm: bool = True
+    """Whether each head's keys and queries are RMS-normalised; if not, there are no integers."""
     xsa_layers: tuple[int, ...] = ()
     """Layers whose attention's output loses its part along the position's own value."""
     attention_gate: bool = False
@@ -90,6 +92,8 @@ class ModelConfig:
     """The same for those of the MLP."""
     weights: str = "float"
     """Weights of the layers' matrices: ``float``, ``ternary`` or ``binary`` times a scale a row."""
+    weight_group: int = 0
+    """Such a scale for every so many weights of a row, of which there are no integers; 0 is all."""
     document_mask: bool = False
     """Nothing before the last BOS is seen; a stream of the codec has only its first."""
     mtp_heads: int = 0
@@ -159,6 +163,12 @@ class ModelConfig:
         need(
             self.weights == "float" or not (self.attention_rank or self.mlp_rank),
             f"{self.weights} weights can't be of low rank: the product is not {self.weights}",
+        )
+        inner = (self.d_model, self.n_heads * self.d_head, self.d_hidden)
+        need(
+            self.weight_group == 0
+            or (self.weights != "float" and not any(n % self.weight_group for n in inner)),
+            f"weight_group {self.weight_group} does not divide rows {inner} of few levels",
         )
         need(0 <= self.mtp_heads <= 8, f"mtp_heads {self.mtp_heads} is not in 0..8")
         need(0.0 <= self.mtp_weight <= 10.0, f"mtp_weight {self.mtp_weight} is not in 0..10")

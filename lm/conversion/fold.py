@@ -38,10 +38,15 @@ FOLDED = {
 def fold(model: Transformer, *, unroll: bool = False) -> Transformer:
     """A model of the same outputs whose config has the values of :data:`FOLDED`.
 
-    With ``unroll`` each pass gets a layer of its own.  Raises :class:`ExportError` for a
-    smear gate where the first layer runs again, which would need its weights twice.
+    With ``unroll`` each pass gets a layer of its own.  Raises :class:`ExportError` for what has
+    no integers, and for a smear gate where the first layer runs again, which would need its
+    weights twice.
     """
     c = model.config
+    if not c.qk_norm:
+        raise ExportError("qk_norm is off: the integers of queries and keys are normalised ones")
+    if c.weight_group:
+        raise ExportError(f"weight_group {c.weight_group}: integers have one scale a row")
     order = c.order if unroll else tuple(range(c.n_layers))
     changes: dict[str, Any] = dict(FOLDED) | (_unrolled(c) if unroll else {})
     config = dataclasses.replace(c, **changes)

@@ -58,7 +58,7 @@ def without_own_value(o: Tensor, v: Tensor) -> Tensor:
 
 class Attention(Part):
     def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__(config.weights)
+        super().__init__(config.weights, config.weight_group)
         self.config, self.window = config, config.windows[layer]
         d, k, rank = config.d_model, config.d_head, config.attention_rank
         self.declare("wq", config.n_heads * k, d, rank)
@@ -81,7 +81,8 @@ class Attention(Part):
             return a.view(b, t, -1, c.d_head).transpose(1, 2)  # (B, n, T, K)
 
         def turned(name: str) -> Tensor:
-            return rotate(rms_norm(heads(self.project(x, name))), given.cos, given.sin)
+            y = heads(self.project(x, name))
+            return rotate(rms_norm(y) if c.qk_norm else y, given.cos, given.sin)
 
         q = self.rounded(turned("wq"), "query") * self.gain[:, None, None]
         k = self.rounded(turned("wk"), "key")
@@ -101,7 +102,7 @@ class Attention(Part):
 
 class MLP(Part):
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.weights)
+        super().__init__(config.weights, config.weight_group)
         self.slope = 0.5 if config.activation == "leaky_relu2" else 0.0
         self.declare("up", config.d_hidden, config.d_model, config.mlp_rank)
         self.declare("down", config.d_model, config.d_hidden, config.mlp_rank)

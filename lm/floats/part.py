@@ -38,6 +38,14 @@ def binary(w: Tensor) -> Tensor:
 ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {"ternary": ternary, "binary": binary}
 
 
+def rounding_of(weights: str, group: int) -> Callable[[Tensor], Tensor] | None:
+    """One of :data:`ROUNDINGS`, by groups of so many weights of a row instead of whole rows."""
+    rounding = ROUNDINGS.get(weights)
+    if rounding is None or not group:
+        return rounding
+    return lambda w: rounding(w.unflatten(-1, (-1, group))).flatten(-2)
+
+
 def straight_through(w: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
     """``rounding(w)``, through which gradients pass as if nothing were rounded."""
     exact = w.detach()
@@ -53,9 +61,9 @@ class Part(nn.Module):
     weight_map: Map | None = None
     activation_map: Map | None = None
 
-    def __init__(self, weights: str = "float") -> None:
+    def __init__(self, weights: str = "float", group: int = 0) -> None:
         super().__init__()
-        self.rounding = ROUNDINGS.get(weights)
+        self.rounding = rounding_of(weights, group)
 
     def declare(self, name: str, rows: int, columns: int, rank: int = 0) -> None:
         """A matrix (rows, columns), zero until it is initialised."""

@@ -68,8 +68,15 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
+FLOAT_ONLY: dict[str, dict[str, Any]] = {
+    "no QK-norm": {"qk_norm": False},
+    "ternary by groups": {"weights": "ternary", "weight_group": 16},
+}
+"""What an export refuses."""
+
+
 def config_of(name: str, **changes: Any) -> ModelConfig:
-    return dataclasses.replace(PLAIN, **PARTS[name] | changes)
+    return dataclasses.replace(PLAIN, **(PARTS | FLOAT_ONLY)[name] | changes)
 
 
 def random_model(config: ModelConfig, seed: int = 1) -> Transformer:

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from small_models import (  # noqa: E402
+    FLOAT_ONLY,
     LENGTH,
     PARTS,
     PLAIN,
@@ -22,7 +23,7 @@ from small_models import (  # noqa: E402
 from pgolf_codec.lm.conversion.fold import FOLDED, fold  # noqa: E402
 from pgolf_codec.lm.floats.model import Transformer, kind_of  # noqa: E402
 
-EVERY = pytest.mark.parametrize("name", PARTS)
+EVERY = pytest.mark.parametrize("name", PARTS | FLOAT_ONLY)
 
 
 @EVERY
@@ -76,7 +77,7 @@ def test_a_model_begins_as_a_guess(name: str) -> None:
             assert not torch.equal(p, r)
 
 
-@EVERY
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("unroll", [False, True], ids=["", "unrolled"])
 def test_folding_keeps_the_function(name: str, unroll: bool) -> None:
     model, ids = random_model(config_of(name)), random_ids()
@@ -113,5 +114,5 @@ def test_configs_come_back_from_plain_types(name: str) -> None:
     assert type(config).from_dict(values) == config
     assert set(values) >= {"vocab_size", "softcap"}
     switches = set(values) - set(PLAIN.to_dict())
-    assert switches <= set(PARTS[name])
+    assert switches <= set((PARTS | FLOAT_ONLY)[name])
     assert dataclasses.replace(config) == config

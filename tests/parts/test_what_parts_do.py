@@ -92,6 +92,27 @@ def test_low_ranks_are_products() -> None:
     assert log_probabilities(model, ids).isfinite().all()
 
 
+def test_a_scale_for_each_group_of_weights() -> None:
+    rows = random_model(config_of("ternary")).blocks[0].mlp.up
+    groups = with_weights_of(random_model(config_of("ternary")), config_of("ternary by groups"))
+    found = groups.blocks[0].mlp.weight("up").detach().view(-1, 16)  # 48 rows of two groups
+    magnitude = rows.detach().view(-1, 16).abs().mean(-1, keepdim=True)
+    assert set((found / magnitude).round(decimals=4).unique().tolist()) == {-1, 0, 1}
+    assert magnitude.unique().numel() == 96
+    assert (found - rows.view(-1, 16)).abs().max() < 4 * magnitude.max()
+
+
+def test_normalised_keys_have_no_length() -> None:
+    ids = random_ids()
+    for name, matters in (("plain", False), ("no QK-norm", True)):
+        model = random_model(config_of(name))
+        before = log_probabilities(model, ids)
+        with torch.no_grad():
+            model.blocks[1].attention.wk.mul_(3)
+        same = torch.allclose(log_probabilities(model, ids), before, atol=1e-4)
+        assert same != matters
+
+
 def test_activations() -> None:
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     for name, slope in (("plain", 0.25), ("relu2", 0.0)):
@@ -323,6 +344,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"mtp_heads": 9}, "mtp_heads"),
     ({"mlp_rank": -1}, "mlp_rank"),
     ({"weights": "binary", "mlp_rank": 4}, "of low rank"),
+    ({"weights": "ternary", "weight_group": 32}, "weight_group 32 does not divide"),
+    ({"weight_group": 16}, "weight_group 16"),
 ]
 
 
@@ -341,3 +364,12 @@ def test_unknown_choices() -> None:
     again = config_of("smear gate", n_layers=2, windows=(8, 8), passes=(0, 1, 0, 1))
     with pytest.raises(ExportError, match="smear gate"):
         fold(random_model(again))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no QK-norm", "qk_norm is off"), ("ternary by groups", "weight_group 16: .* a row")],
+)
+def test_what_has_no_integers(name: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        fold(random_model(config_of(name)))
