@@ -2,8 +2,9 @@
 
     python benchmarks/adaptation.py format CORPORA                  the adapted frames of .pgz
     python benchmarks/adaptation.py float CORPORA CHECKPOINT        a torch module that is tuned
+    python benchmarks/adaptation.py documents CORPORA CHECKPOINT    reset against carried, by both
 
-Each writes its half of benchmarks/results/adaptation.json.  CORPORA is a folder of texts.
+Each writes its part of benchmarks/results/adaptation.json.  CORPORA is a folder of texts.
 Seconds are CPU time of one thread, so that a busy machine changes them little.
 """
 
@@ -17,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import pgolf_codec
 from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.stream import compress, decompress
+from pgolf_codec.eval.evaluation import Contexts, evaluate_integers
+from pgolf_codec.eval.foreign import Text
+from pgolf_codec.eval.vocabulary import of_tokenizer
 
 RESULT = Path(__file__).resolve().parent / "results" / "adaptation.json"
 TEXTS = (
@@ -29,6 +31,12 @@ TEXTS = (
     "code_python.txt", "multilingual.txt",
 )  # fmt: skip
 N_BYTES, FLOAT_BYTES = 1 << 16, 12_000
+RATE_BYTES, CHUNK, LENGTH = 12_000, 256, 512
+KINDS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "all weights, SGD": ({"optimizer": "sgd"}, (0.02, 0.05, 0.1)),
+    "rank 8, Adam": ({"rank": 8}, (1e-3, 3e-3, 1e-2)),
+}
+"""What learns, and the rates that are tried."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "nothing": {"learning_rate": 0.0, "passes": 0},
     "all weights, SGD": {"learning_rate": 0.05, "optimizer": "sgd"},
@@ -41,7 +49,12 @@ def main(arguments: list[str]) -> None:
     part, corpora, *checkpoint = arguments
     results = json.loads(RESULT.read_bytes()) if RESULT.exists() else {}
     folder = Path(corpora)
-    results[part] = in_format(folder) if part == "format" else in_float(folder, Path(*checkpoint))
+    parts: dict[str, Callable[..., dict[str, Any]]] = {
+        "format": in_format,
+        "float": in_float,
+        "documents": in_documents,
+    }
+    results[part] = parts[part](folder, *map(Path, checkpoint))
     RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
@@ -69,44 +82,146 @@ def in_format(folder: Path) -> dict[str, Any]:
 
 
 def in_float(folder: Path, checkpoint: Path) -> dict[str, Any]:
-    import torch
-
-    from pgolf_codec.eval.tuning import Schedule, TunedScorer, scored_bits
+    from pgolf_codec.eval.tuning import Learner, Schedule, tuned_bits
     from pgolf_codec.lm.config import BOS_ID
-    from pgolf_codec.lm.conversion.export import load_checkpoint
 
-    torch.set_num_threads(1)
-    tokenizer = pgolf_codec.load_model().tokenizer
-    module = load_checkpoint(checkpoint, 1024)
-
-    class Logits(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = module
-
-        def forward(self, ids: Any) -> Any:
-            return self.model.logits(self.model(ids))
-
-    logits, rows = Logits(), []
+    tokenizer, module = pgolf_codec.load_model().tokenizer, float_module(checkpoint)
+    rows = []
     for name in ("fineweb_cc2013.txt", "book_sherlock.txt"):
         raw = (folder / name).read_bytes()[:FLOAT_BYTES]
-        ids = tokenizer.encode(raw).astype(np.int64)
+        ids = tokenizer.encode(raw)
+        shape: dict[str, Any] = {"length": 255, "stride": 128, "chunk": 128, "carried": True}
         for variant, options in VARIANTS.items():
-            schedule = Schedule(**options, block=128, context=128)
-            scorer = TunedScorer(logits, tokenizer.n_symbols, schedule, first=BOS_ID)
-            bits, seconds = timed(partial(scored_bits, scorer, ids))
+            learner = Learner(module, Schedule(**options))
+            bits, seconds = timed(partial(tuned_bits, learner, [ids], first=BOS_ID, **shape))
             rows.append(
                 {
                     "text": name,
                     "n_bytes": len(raw),
                     "variant": variant,
                     "learning_rate": options["learning_rate"],
-                    "bpb": bits / len(raw),
+                    "bpb": float(bits.sum()) / len(raw),
                     "milliseconds_a_symbol": 1000 * seconds / ids.size,
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
     return {"block": 128, "context": 128, "rows": rows}
+
+
+def in_documents(folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """Documents that begin without a context; what was learned of one is kept, or not.
+
+    Rates are the best of three on documents of another corpus.
+    """
+    model, module = pgolf_codec.load_model(), float_module(checkpoint)
+    encode = model.tokenizer.encode
+    other = documents(folder / "c4_en.jsonl", RATE_BYTES)
+    texts = {
+        "fineweb_cc2013.jsonl": documents(folder / "fineweb_cc2013.jsonl", 80_000),
+        "book_sherlock.txt": pieces(folder / "book_sherlock.txt", 40_000),
+    }
+    tried, rows = [], []
+    runs: list[tuple[str, bool | None, int | None, dict[str, Any], float]] = [
+        ("nothing", None, None, {"passes": 0}, 0.0)
+    ]
+    ways: tuple[tuple[int | None, bool], ...] = ((CHUNK, False), (CHUNK, True), (None, True))
+    for after, carried in ways:
+        for kind, (options, rates) in KINDS.items():
+            found = {}
+            for rate in rates:
+                score = tuned(module, [encode(t) for t in other], options, rate, after, carried)
+                found[rate] = score[0] / sum(map(len, other))
+                tried.append([kind, carried, after, rate, found[rate]])
+                print(json.dumps(tried[-1]), flush=True)
+            best = min(found, key=lambda rate: found[rate])
+            runs.append((kind, carried, after, options, best))
+    for name, parts in texts.items():
+        ids, n_bytes = [encode(part) for part in parts], sum(map(len, parts))
+        about = {"text": name, "n_documents": len(parts), "n_bytes": n_bytes}
+        n_symbols = sum(map(len, ids))
+        for kind, keep, after, options, rate in runs:
+            bits, seconds = tuned(module, ids, options, rate, after, bool(keep))
+            rows.append(row(about, kind, after, keep, rate, bits, seconds, n_symbols))
+        for kind, keep in (("nothing", None), ("stage", False), ("stage", True)):
+            writing = adapted(model) if kind == "stage" else model
+            reading = Contexts(carried=bool(keep))
+            text, vocabulary = Text(tuple(parts)), of_tokenizer(model.tokenizer)
+            work = partial(
+                evaluate_integers, writing, text, reading, vocabulary=vocabulary, threads=1
+            )
+            work()  # compiling is no part of the speed
+            exact, seconds = timed(work)
+            bits = exact.entropy_bits
+            rows.append(row(about, f"integers: {kind}", None, keep, 0, bits, seconds, n_symbols))
+    return {"model": model.name, "chunk": CHUNK, "length": LENGTH, "tried": tried, "rows": rows}
+
+
+def tuned(
+    module: Any,
+    ids: list[Any],
+    options: dict[str, Any],
+    rate: float,
+    after: int | None,
+    carried: bool,
+) -> tuple[float, float]:
+    """(bits, CPU seconds)"""
+    from pgolf_codec.eval.tuning import Learner, Schedule, tuned_bits
+    from pgolf_codec.lm.config import BOS_ID
+
+    learner = Learner(module, Schedule(learning_rate=rate, **options))
+    shape: dict[str, Any] = {"length": LENGTH, "stride": CHUNK, "chunk": after, "carried": carried}
+    bits, seconds = timed(partial(tuned_bits, learner, ids, first=BOS_ID, **shape))
+    return float(bits.sum()), seconds
+
+
+def row(
+    about: dict[str, Any],
+    what: str,
+    after: int | None,
+    carried: bool | None,
+    rate: float,
+    bits: float,
+    seconds: float,
+    n_symbols: int,
+) -> dict[str, Any]:
+    found = about | {
+        "what": what,
+        "after": after,
+        "carried": carried,
+        "learning_rate": rate,
+        "bpb": bits / about["n_bytes"],
+        "milliseconds_a_symbol": 1000 * seconds / n_symbols,
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def documents(path: Path, n_bytes: int) -> list[bytes]:
+    """The first ones, of so many bytes at least."""
+    found: list[bytes] = []
+    for line in path.read_bytes().splitlines():
+        if sum(map(len, found)) >= n_bytes:
+            break
+        found.append(json.loads(line)["text"].encode())
+    return found
+
+
+def pieces(path: Path, n_bytes: int) -> list[bytes]:
+    """Runs of paragraphs, each of some 4 kB."""
+    found = [b""]
+    for paragraph in path.read_bytes()[:n_bytes].split(b"\n\n"):
+        if len(found[-1]) > 4000:
+            found.append(b"")
+        found[-1] += paragraph + b"\n\n"
+    return found
+
+
+def float_module(checkpoint: Path) -> Any:
+    """ids -> logits, on one thread."""
+    from pgolf_codec.eval import evaluation, tuning
+
+    tuning.use_threads(1)
+    return evaluation.float_module(checkpoint, 1024)[0]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

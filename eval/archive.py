@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgolf_codec.codec import range_coder
 from pgolf_codec.codec.frequencies import TOTAL
@@ -75,6 +76,13 @@ def pack(subject: Subject, documents: Sequence[bytes], progress: Progress) -> Pa
         order_bytes=len(moved),
         residual_bytes=len(lost),
     )
+
+
+def symbol_bits(subject: Subject, tokens: Sequence[Ids], progress: Progress) -> NDArray[np.float64]:
+    """(n,) −log2 of the integer frequency of each symbol: what :func:`pack` pays for it."""
+    _, freq, _ = _intervals(subject, tokens, progress)
+    bits: NDArray[np.float64] = 24.0 - np.log2(freq.astype(np.float64))
+    return bits
 
 
 def unpack(subject: Subject, archive: bytes, progress: Progress) -> list[bytes]:

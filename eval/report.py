@@ -17,6 +17,10 @@ from pathlib import Path
 import pgolf_codec
 from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.errors import RefusedError, VerificationError, WrongModelError
+from pgolf_codec.eval.foreign import Text as Documents
+from pgolf_codec.eval.foreign import verify_predictor
+from pgolf_codec.eval.foreign_trace import trace_predictor
+from pgolf_codec.eval.host import Limits
 from pgolf_codec.eval.peers import Primed, peers, primed, read_training, ultra
 from pgolf_codec.eval.receipt import PredictorReceipt, Receipt
 from pgolf_codec.eval.report_page import Classical, Contents, draw
@@ -73,26 +77,36 @@ def report_receipt(
     receipt: Receipt,
     name: str,
     *,
-    text: str | os.PathLike[str] | None = None,
+    text: str | os.PathLike[str] | Documents | None = None,
     model: ArtifactModel | str | os.PathLike[str] | None = None,
+    predictor: str | None = None,
+    limits: Limits | None = None,
     prime: Sequence[str | os.PathLike[str]] = (),
     threads: int | None = None,
     step: Step | None = None,
 ) -> Page:
     """What a receipt alone tells; with its ``text`` all that :func:`report` shows.
 
-    The text is coded once more, not decoded: the receipt says what came of that.  Raises
-    :class:`RefusedError` if ``text`` is not the receipt's, and :class:`VerificationError` if
-    its archive has another size than the receipt says.
+    The text is coded once more, not decoded: the receipt says what came of that.  The
+    receipt of a foreign predictor is drawn in full if it is named as ``predictor``, too, and
+    so may be run.  Raises :class:`RefusedError` if ``text`` is not the receipt's, and
+    :class:`VerificationError` if its archive has another size than the receipt says.
     """
     step = step or _silent
     if text is None:
         return Page(draw(Contents(name, receipt)), receipt)
     name, data = _read(text)
     if hashlib.sha256(data).hexdigest() != receipt.input_sha256:
-        raise RefusedError(text, "is not the text of the receipt: another SHA-256")
+        what = text.path if isinstance(text, Documents) else text
+        raise RefusedError(what, "is not the text of the receipt: another SHA-256")
     if isinstance(receipt, PredictorReceipt):
-        return _drawn(name, receipt, data, None, read_training([*map(Path, prime)], data), step)
+        found = None
+        if predictor is not None:
+            documents = text if isinstance(text, Documents) else Documents((data,), Path(text))
+            found = trace_predictor(
+                predictor, documents, receipt, limits=limits, progress=step("trace")
+            )
+        return _drawn(name, receipt, data, found, read_training([*map(Path, prime)], data), step)
     training = read_training([Path(path) for path in prime], data)
     loaded = _of_receipt(model, receipt)
     with tempfile.TemporaryDirectory(prefix="pgolf-codec-") as made:
@@ -108,6 +122,34 @@ def report_receipt(
             )
         traced = _traced(data, archive, loaded, encoded, threads, step)
     return _drawn(name, receipt, data, traced, training, step)
+
+
+def report_predictor(
+    predictor: str,
+    text: Documents,
+    *,
+    claimed_bpb: float | None = None,
+    limits: Limits | None = None,
+    prime: Sequence[str | os.PathLike[str]] = (),
+    step: Step | None = None,
+) -> Page:
+    """The same of anyone's predictor: verified, then run once more for the bits of each symbol.
+
+    A claim that does not hold is drawn, not raised.  Raises :class:`PredictorError`.
+    """
+    step = step or _silent
+    training = read_training([Path(path) for path in prime], text.data)
+    try:
+        receipt = verify_predictor(
+            predictor, text, claimed_bpb=claimed_bpb, limits=limits, progress=step("verify")
+        )
+    except VerificationError as error:
+        if not isinstance(error.receipt, PredictorReceipt):
+            raise
+        receipt = error.receipt
+    found = trace_predictor(predictor, text, receipt, limits=limits, progress=step("trace"))
+    name, data = _read(text)
+    return _drawn(name, receipt, data, found, training, step)
 
 
 def _traced(
@@ -147,8 +189,12 @@ def _drawn(
     return Page(draw(Contents(name, receipt, data, traced, classical, control)), receipt)
 
 
-def _read(text: str | os.PathLike[str] | bytes | bytearray | memoryview) -> tuple[str, bytes]:
+def _read(
+    text: str | os.PathLike[str] | Documents | bytes | bytearray | memoryview,
+) -> tuple[str, bytes]:
     """Name and bytes; raises :class:`RefusedError` for a directory."""
+    if isinstance(text, Documents):
+        return "a text" if text.path is None else text.path.name, text.data
     if isinstance(text, bytes | bytearray | memoryview):
         return "a text", bytes(text)
     if os.path.isdir(text):

@@ -28,6 +28,10 @@ _NO_TEXT = (
     "<p class='note'>This is a receipt without its text: where in the text the bits went, and how "
     "other compressors fare, is not in it; give its text with <code>--text</code>.</p>"
 )
+_NOT_RUN = (
+    "<p class='note'><b>Not shown: the bits of each symbol.</b> They are the predictor's to tell, "
+    "and no page runs foreign code by itself: name it with <code>--predictor</code>.</p>"
+)
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -65,9 +69,11 @@ def draw(contents: Contents) -> str:
     sections = [_headline(contents)]
     if contents.classical:
         sections += [_comparison(contents), _with_the_model(contents)]
-    if contents.text and contents.trace is not None:
+    if contents.text and contents.trace is not None and contents.trace.bits.size:
         sections += [_heat(contents.text, contents.trace), _passages(contents.text, contents.trace)]
         sections.append(_position(contents.trace))
+    elif contents.text and isinstance(contents.receipt, PredictorReceipt):
+        sections.append(_NOT_RUN)
     sections += [_breakdown(contents), _receipt(contents.receipt)]
     if contents.text is None:
         sections.insert(1, _NO_TEXT)
@@ -249,35 +255,42 @@ def _passages(text: bytes, trace: Trace) -> str:
 
 
 def _position(trace: Trace) -> str:
-    starts = len(trace.starts)
     body = (
         "<section><h2>Along the text</h2>"
         "<p class='soft'>Bits a byte where they arise, and their mean from the start on.</p>"
         f"<figure>{charts.curve(trace)}<figcaption class='note'>"
-        f"{_key_of_curve(starts)}</figcaption></figure>"
+        f"{_key_of_curve(trace)}</figcaption></figure>"
     )
     distance = charts.by_distance(trace)
     if distance:
         body += (
-            "<h3>What a start costs</h3><p class='note'>The text is cut into "
-            f"{starts:,} streams that are coded side by side, each from nothing. Bits a byte by "
-            f"the distance from the start of a stream.</p><figure>{distance}</figure>"
+            f"<h3>What a start costs</h3><p class='note'>{_starts(trace)} Bits a byte by the "
+            f"distance from a start.</p><figure>{distance}</figure>"
         )
     return body + "</section>"
 
 
-def _key_of_curve(starts: int) -> str:
+def _starts(trace: Trace) -> str:
+    """What begins with nothing."""
+    n = len(trace.starts)
+    if n == 1:
+        return "The text is coded as one, which starts from nothing."
+    if trace.costs is None:
+        return f"There are {n:,} documents, each predicted from nothing."
+    return f"The text is cut into {n:,} streams that are coded side by side, each from nothing."
+
+
+def _key_of_curve(trace: Trace) -> str:
     entries = [("p0", "here"), ("p1", "mean so far")]
-    if 1 < starts <= charts.MOST_MARKS:
-        entries.append(("p2", "a stream starts"))
+    if 1 < len(trace.starts) <= charts.MOST_MARKS:
+        entries.append(("p2", f"a {'document' if trace.costs is None else 'stream'} starts"))
     return charts.key(entries)
 
 
 def _breakdown(contents: Contents) -> str:
     receipt = contents.receipt
-    parts = (
-        _parts(contents.trace.costs) if contents.trace is not None else _parts_of_receipt(receipt)
-    )
+    costs = None if contents.trace is None else contents.trace.costs
+    parts = _parts_of_receipt(receipt) if costs is None else _parts(costs)
     parts = [part for part in parts if part[1]]
     total = max(1, receipt.file_bytes)
     rows = "".join(
@@ -320,9 +333,14 @@ def _parts(costs: Costs) -> list[tuple[str, float, str]]:
 
 def _parts_of_receipt(receipt: Receipt) -> list[tuple[str, float, str]]:
     entropy, coded = receipt.entropy_bits / 8, receipt.coded_bits / 8
+    lost, order = 0, 0
+    if isinstance(receipt, PredictorReceipt):
+        lost, order = receipt.residual_bytes, receipt.order_bytes
     return [
-        ("entropy", entropy, "what the frequencies say"),
+        ("entropy", entropy - lost - order, "what the frequencies say"),
         ("coder", coded - entropy, "what the coder adds"),
+        ("lost", lost, "what the tokens lose of the file"),
+        ("order", order, "the order of the documents"),
         ("headers", receipt.file_bytes - coded, "headers, checks, index, digest"),
     ]
 

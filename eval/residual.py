@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgolf_codec.codec import range_coder
 from pgolf_codec.codec.frequencies import SHIFT, TOTAL
@@ -88,6 +89,18 @@ def decode(data: bytes, decoded: Sequence[bytes]) -> list[bytes]:
     if n_left:
         raise CorruptError(f"the residual holds {n_left} symbols too many")
     return raw
+
+
+def places(raw: bytes, given: bytes) -> NDArray[np.int64]:
+    """(len(given) + 1,): where in ``raw`` each byte of ``given`` comes to stand, and the end."""
+    found, k, i = np.empty(len(given) + 1, np.int64), 0, 0
+    for edit, _ in _align(raw, given):
+        if edit != INSERT:
+            found[k] = i
+            k += 1
+        i += edit != DELETE
+    found[len(given)] = len(raw)
+    return found
 
 
 class _Model:

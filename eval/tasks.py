@@ -16,6 +16,8 @@ from pgolf_codec.eval.archive import Progress
 from pgolf_codec.eval.calls import choice, recorded
 from pgolf_codec.eval.subject import Ids, Steps, Subject
 
+_REACH = 4
+"""Symbols before another that may change how it is spelled."""
 Task = Callable[..., dict[str, Any]]
 
 _MAX_PREFIXES = 4096
@@ -134,6 +136,27 @@ def calls(subject: Subject, tell: Progress, ids: Ids, n_ids: Sequence[int]) -> d
     }
 
 
+def trace(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int]) -> dict[str, Any]:
+    """What each symbol costs an encoder, and how far the decoded text is behind it.
+
+    Documents are in the predictor's order.
+    """
+    documents = split(data, lengths)
+    order = subject.order(documents)
+    tokens = [subject.tokenise(documents[i]) for i in order]
+    decoded = [subject.detokenise(ids) for ids in tokens]
+    return {
+        "bits": archive.symbol_bits(subject, tokens, tell),
+        "n_ids": [len(ids) for ids in tokens],
+        "ends": _joined(
+            [_ends(subject, ids, len(text)) for ids, text in zip(tokens, decoded, strict=True)]
+        ),
+        "decoded": b"".join(decoded),
+        "decoded_lengths": [len(text) for text in decoded],
+        "order": order,
+    }
+
+
 def count(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int]) -> dict[str, Any]:
     """The bytes counted for each symbol, those that it adds, and what restoring the file takes."""
     documents = split(data, lengths)
@@ -153,7 +176,7 @@ def count(subject: Subject, tell: Progress, data: bytes, lengths: Sequence[int])
 
 TASKS: dict[str, Task] = {
     task.__name__: task
-    for task in (pack, unpack, claim, tokenise, rows, replay, twice, calls, count)
+    for task in (pack, unpack, claim, tokenise, rows, replay, twice, calls, trace, count)
 }
 """By the name that a request gives; ``files`` is answered by the process itself."""
 
@@ -179,6 +202,22 @@ def _lengths(subject: Subject, ids: Ids) -> Ids:
     ends = [len(subject.detokenise(ids[:i])) for i in range(n + 1)]
     ends += [len(subject.detokenise(ids))] * (len(ids) - n)
     return np.diff(np.array(ends, np.int64)).astype(np.int64)
+
+
+def _ends(subject: Subject, ids: Ids, n_bytes: int) -> Ids:
+    """(n,): bytes of the decoded text, ``n_bytes`` long, up to the end of each symbol.
+
+    By what a symbol adds to those before it, for a blank at its start may need them.
+    """
+    n_added = []
+    for i in range(len(ids)):
+        before = ids[max(0, i - _REACH) : i]
+        with_it = subject.detokenise(ids[max(0, i - _REACH) : i + 1])
+        n_added.append(len(with_it) - len(subject.detokenise(before)))
+    ends = np.cumsum(np.array(n_added, np.int64))
+    ends = np.clip(np.maximum.accumulate(ends), 0, n_bytes) if ends.size else ends
+    ends[-1:] = n_bytes
+    return ends
 
 
 def bits_of(rows: NDArray[np.float64], ids: Ids) -> float:

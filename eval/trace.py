@@ -65,7 +65,8 @@ class Trace:
     starts: NDArray[np.int64]
     """Items that were predicted from nothing: the first of each stream."""
     frames: tuple[FrameInfo, ...]
-    costs: Costs
+    costs: Costs | None
+    """Of an archive of ours."""
 
     @property
     def n_bytes(self) -> int:

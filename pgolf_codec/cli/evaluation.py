@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pgolf_codec import files
 from pgolf_codec.cli import OK, UsageError
 from pgolf_codec.cli.options import add_model, add_threads, measure, positive
+from pgolf_codec.cli.referee import read_text
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def run_eval(options: argparse.Namespace) -> int:
     is_float = options.float or str(options.model).endswith(CHECKPOINT)
     _check(options, is_float)
     files.check_target(options.json)
-    text = _text(options)
+    text = read_text(options, options.files[0])
     stream = None if options.quiet else sys.stderr
     with Progress(options.files[0], len(text.data), stream) as progress:
         found = (_by_floats if is_float else _by_integers)(options, text, progress)
@@ -209,18 +210,6 @@ def _check(options: argparse.Namespace, is_float: bool) -> None:
         raise UsageError("--carry: nothing learns")
     if options.after_document and not options.carry:
         raise UsageError("--after-document needs --carry: it is of use to the next one only")
-
-
-def _text(options: argparse.Namespace) -> Text:
-    from pgolf_codec.eval.foreign import Text
-
-    (name,) = options.files
-    if name != "-":
-        with files.reading(Path(name)):
-            return Text.read(Path(name), by_documents=options.documents)
-    if options.documents:
-        raise UsageError("--documents are read from a file, not from standard input")
-    return Text((sys.stdin.buffer.read(),))
 
 
 def _vocabulary(options: argparse.Namespace) -> Vocabulary | None:

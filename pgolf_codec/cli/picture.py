@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError, complain
 from pgolf_codec.cli.options import add_model, add_talk, add_threads
+from pgolf_codec.cli.referee import add_predictor, limits_of, naming, read_text
 from pgolf_codec.errors import RefusedError
 from pgolf_codec.progress import Progress
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pgolf_codec.eval.report import Page
 
 _STEPS = {
+    "verify": "coding, and decoding in another process",
     "encode": "coding",
     "decode": "decoding, in another process",
     "trace": "asking for the bits of each symbol",
@@ -51,6 +53,7 @@ def report_options(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_threads(parser)
     add_talk(parser)
+    add_predictor(parser)
 
 
 def run_report(options: argparse.Namespace) -> int:
@@ -59,7 +62,7 @@ def run_report(options: argparse.Namespace) -> int:
     target = _target(name, options)
     receipt = _receipt(name)
     _check_options(options, receipt)
-    with contextlib.ExitStack() as steps:
+    with contextlib.ExitStack() as steps, naming(options.predictor):
         page = _page(options, receipt, _teller(options, steps))
     _write(target, page.html, options)
     if not page.receipt.verified:
@@ -73,9 +76,14 @@ def _page(
     receipt: Receipt | None,
     step: Callable[[str], Callable[[int], None]],
 ) -> Page:
-    from pgolf_codec.eval.report import report, report_receipt
+    from pgolf_codec.eval.report import report, report_predictor, report_receipt
 
     (name,) = options.files
+    if receipt is None and options.predictor:
+        text = read_text(options, name)
+        return report_predictor(
+            options.predictor, text, limits=limits_of(options), prime=options.prime, step=step
+        )
     if receipt is None:
         return report(
             sys.stdin.buffer.read() if name == "-" else name,
@@ -87,8 +95,10 @@ def _page(
     return report_receipt(
         receipt,
         Path(name).name,
-        text=options.text,
+        text=read_text(options, options.text) if options.documents else options.text,
         model=options.model,
+        predictor=options.predictor,
+        limits=limits_of(options),
         prime=options.prime,
         threads=options.threads,
         step=step,
@@ -118,6 +128,8 @@ def _receipt(name: str) -> Receipt | None:
         begin = file.read(_MOST_RECEIPT_BYTES + 1)
     if len(begin) > _MOST_RECEIPT_BYTES or not begin.lstrip().startswith(b"{"):
         return None
+    if b'"input_sha256"' in begin and b'"nothing_was_coded"' in begin:
+        raise RefusedError(name, "is of `eval`: nothing was coded, so there is nothing to draw")
     if b'"input_sha256"' not in begin or b'"claims"' not in begin:
         return None
     from pgolf_codec.eval.receipt import read_receipt
@@ -127,6 +139,17 @@ def _receipt(name: str) -> Receipt | None:
 
 def _check_options(options: argparse.Namespace, receipt: Receipt | None) -> None:
     (name,) = options.files
+    of_predictor = receipt is None or "claim_is_coded" in receipt.claims
+    if options.predictor and not of_predictor:
+        raise UsageError(f"{name} is the receipt of a model of ours, not of a predictor")
+    if options.predictor and (options.model or options.threads):
+        raise UsageError("--model and --threads don't go with --predictor")
+    if receipt is not None and options.text is None and (options.predictor or options.documents):
+        raise UsageError("with a receipt, --predictor and --documents need --text")
+    if not options.predictor and (options.seconds or options.memory):
+        raise UsageError("--seconds and --memory go with --predictor")
+    if receipt is None and options.documents and not options.predictor:
+        raise UsageError("--documents goes with --predictor, or a predictor's receipt")
     if receipt is None and options.text is not None:
         raise UsageError(f"--text goes with a receipt, and {name} is none")
     if receipt is not None and options.text is None and (options.prime or options.model):

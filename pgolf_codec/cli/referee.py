@@ -32,7 +32,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--claim", type=measure, metavar="BPB", help="the score that is claimed for the predictor"
     )
-    _add_predictor(parser, required=False)
+    add_predictor(parser)
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def run_verify(options: argparse.Namespace) -> int:
     (name,) = options.files
     files.check_target(options.json)
     try:
-        with _naming(options.predictor):
+        with naming(options.predictor):
             receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
     except VerificationError as error:
         receipt = error.receipt
@@ -72,7 +72,7 @@ def audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-size", type=positive, metavar="BYTES", help="what the decoder may need in all"
     )
-    _add_predictor(parser, required=True)
+    add_predictor(parser, required=True)
 
 
 def run_audit(options: argparse.Namespace) -> int:
@@ -81,9 +81,9 @@ def run_audit(options: argparse.Namespace) -> int:
 
     files.check_target(options.json)
     tolerance = options.tolerance
-    text = _text(options)
+    text = read_text(options, options.files[0])
     manifest = None if options.manifest is None else read_manifest(options.manifest)
-    with _naming(options.predictor):
+    with naming(options.predictor):
         report = audit(
             options.predictor,
             text,
@@ -92,7 +92,7 @@ def run_audit(options: argparse.Namespace) -> int:
             seed=options.seed,
             manifest=manifest,
             max_bytes=options.max_size,
-            limits=_limits(options),
+            limits=limits_of(options),
         )
     if options.json is not None:
         _write(options.json, report.to_json())
@@ -101,7 +101,7 @@ def run_audit(options: argparse.Namespace) -> int:
     return FAILED if report.broken else OK
 
 
-def _add_predictor(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_predictor(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     group = parser.add_argument_group(
         "a predictor of your own", "It runs in a process of its own; see docs/REFEREE.md."
     )
@@ -151,20 +151,20 @@ def _verify_predictor(options: argparse.Namespace) -> Receipt:
 
     if any(value is not None for value in (options.model, options.threads, options.adapt)):
         raise UsageError("--model, --threads and --adapt don't go with --predictor")
-    text = _text(options)
+    text = read_text(options, options.files[0])
     with _progress(options, len(text.data)) as progress:
         return verify_predictor(
             options.predictor,
             text,
             claimed_bpb=options.claim,
-            limits=_limits(options),
+            limits=limits_of(options),
             progress=progress.update,
             ranks=all_ranks(),
         )
 
 
 @contextlib.contextmanager
-def _naming(predictor: str | None) -> Iterator[None]:
+def naming(predictor: str | None) -> Iterator[None]:
     """Say whose failure it is."""
     try:
         yield
@@ -174,20 +174,20 @@ def _naming(predictor: str | None) -> Iterator[None]:
         raise PredictorError(f"{predictor}: {error}") from None
 
 
-def _text(options: argparse.Namespace) -> Text:
+def read_text(options: argparse.Namespace, name: str) -> Text:
+    """The file ``name``, one document or, with --documents, many."""
     from pgolf_codec.eval.foreign import Text
 
-    (name,) = options.files
     if name == "-":
         if options.documents:
             raise UsageError("--documents needs a file")
         return Text((sys.stdin.buffer.read(),))
     with files.reading(Path(name)):
-        pass
-    return Text.read(Path(name), by_documents=options.documents)
+        return Text.read(Path(name), by_documents=options.documents)
 
 
-def _limits(options: argparse.Namespace) -> Limits:
+def limits_of(options: argparse.Namespace) -> Limits:
+    """Of the predictor's processes."""
     from pgolf_codec.eval.host import Limits
 
     default = Limits()
