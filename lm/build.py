@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pgolf_codec.errors import ConfigError, PgolfError
@@ -42,6 +43,7 @@ from pgolf_codec.lm.config import (
     load_recipe,
 )
 from pgolf_codec.lm.export_config import ExportConfig, load_export_config
+from pgolf_codec.lm.training.stopping import SIGNALS, Stopped
 
 Inputs = dict[str, Any]
 """All that a stage's outputs depend on, as JSON values."""
@@ -73,7 +75,7 @@ class Build:
     work: Path
     output: Path
     ranks: int | None = None
-    """Processes that train, of one thread each; None is all CPUs that can share a batch evenly."""
+    """Processes that train, of one thread each; None is as the verb ``train`` has it."""
     workers: int = 1
     """Processes that tokenize."""
     compile: bool = True
@@ -176,11 +178,9 @@ class Build:
 
     def train(self, model: ModelConfig, train: TrainConfig) -> None:
         self._claim_run(model, train)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        cpus = range(1, (os.cpu_count() or 1) + 1)
-        ranks = self.ranks or max(n for n in cpus if train.batch_rows % n == 0)
-        command += [f"--nproc_per_node={ranks}", "-m", "pgolf_codec.lm.train"]
-        command += [str(self.recipe), "--tokens", str(self.tokens), "--out", str(self.run)]
+        command = [sys.executable, "-m", "pgolf_codec", "train", "--config", str(self.recipe)]
+        command += ["--tokens", str(self.tokens), "--out", str(self.run)]
+        command += [] if self.ranks is None else ["--ranks", str(self.ranks)]
         command += [] if self.compile else ["--no-compile"]
         run_to_the_end(command, {**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -290,11 +290,17 @@ def run_stage(stage: Stage, stamp: Path) -> None:
 
 def run_to_the_end(command: list[str], environment: dict[str, str]) -> None:
     """Run a command with its output on stderr; it is told to stop when this process is."""
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=_STDERR)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=_STDERR,
+        process_group=0,  # a terminal's Ctrl-C would come twice, and cut off what the first began
+    )
     try:
         status = process.wait()
-    except BaseException:
-        process.terminate()  # torchrun takes its ranks with it; killed, it would leave them
+    except BaseException as error:
+        process.send_signal(error.args[0] if isinstance(error, Stopped) else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_PATIENCE_SECONDS)
         raise
@@ -306,6 +312,11 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stop(number: int, frame: FrameType | None = None) -> None:
+    """A signal's handler."""
+    raise Stopped(number)
 
 
 def log(line: str) -> None:
@@ -349,15 +360,16 @@ def main() -> int:
     parser.add_argument("--until", choices=stages, default=stages[-1], help="the last stage to run")
     arguments = vars(parser.parse_args())
     until = arguments.pop("until")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: training is stopped too
+    for number in SIGNALS:
+        signal.signal(number, stop)
     try:
         Build(**arguments)(until)
     except (PgolfError, OSError, subprocess.CalledProcessError) as error:
         log(f"{parser.prog}: {error}")
         return 1
-    except KeyboardInterrupt:
-        log("stopped; the same command goes on from here")
-        return 130
+    except Stopped as stopped:
+        log(f"stopped; the same command goes on from {arguments['work']}")
+        return 128 + int(stopped.args[0])
     return 0
 
 

@@ -25,6 +25,7 @@ def train_in_ranks(options: argparse.Namespace, ranks: int) -> int:
     A rank says itself why it ends; what torch's agent would add to that is kept quiet.
     """
     from torch.distributed.elastic.agent.server import api as agent
+    from torch.distributed.elastic.multiprocessing import api as processes
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -35,7 +36,8 @@ def train_in_ranks(options: argparse.Namespace, ranks: int) -> int:
         arguments += ["--set", setting]
     arguments += [] if options.compile else ["--no-compile"]
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # ranks are faster than threads
-    logging.getLogger(agent.__name__).setLevel(logging.CRITICAL)
+    for module in (agent, processes):
+        logging.getLogger(module.__name__).setLevel(logging.CRITICAL)
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -13,27 +13,14 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))  # for toy_recipe.py
+
+import toy_recipe
+
 from pgolf_codec.eval.bundle import make_bundle
 from pgolf_codec.lm.data.dataset_writer import DatasetOptions, build_dataset
 
-RECIPE = """\
-[model]
-vocab_size = 320
-n_layers = 2
-d_model = 32
-n_heads = 2
-n_kv_heads = 1
-d_head = 16
-d_hidden = 64
-windows = [8, 16]
-rope_dims = 8
-bigram_buckets = 64
-bigram_dim = 64
-[train]
-seq_len = 64
-batch_rows = 4
-minutes = 0.01
-"""
+RECIPE = f"{toy_recipe.RECIPE}minutes = 0.01\n"
 
 REQUIREMENTS = ("torch", "numpy", "sentencepiece")
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pgolf_codec.lm.config import ModelConfig
+sys.path.insert(0, str(Path(__file__).parent))  # for toy_recipe.py
 
-TINY = ModelConfig(
-    vocab_size=320,
-    n_layers=2,
-    d_model=32,
-    n_heads=2,
-    n_kv_heads=1,
-    d_head=16,
-    d_hidden=64,
-    windows=(8, 16),
-    rope_dims=8,
-    bigram_buckets=64,
-    bigram_dim=64,
-)
+from toy_recipe import TINY
+
+from pgolf_codec.lm.config import ModelConfig
 
 
 @pytest.fixture

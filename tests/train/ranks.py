@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 
 import torch
+from toy_recipe import TINY
 
 from pgolf_codec.lm.config import TrainConfig
 from pgolf_codec.lm.train import Training
@@ -30,9 +30,8 @@ TRAIN = TrainConfig(
 
 def main(tokens: Path, out: Path, n_steps: int) -> None:
     torch.set_num_threads(1)
-    tiny = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["TINY"]
     group = join()
-    run = Training(tiny, TRAIN, open_tokens(tokens, TRAIN.seq_len), out, group)
+    run = Training(TINY, TRAIN, open_tokens(tokens, TRAIN.seq_len), out, group)
     run.start(compile=False)
     losses = []
     with StopRequest() as request:

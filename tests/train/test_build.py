@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,26 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_recipe
 
 from pgolf_codec.errors import ConfigError, FormatError
 from pgolf_codec.lm.build import Build, Stage, run_stage, run_to_the_end
 
-RECIPE = """
-[model]
-vocab_size = 320
-n_layers = 2
-d_model = 32
-n_heads = 2
-n_kv_heads = 1
-d_head = 16
-d_hidden = 64
-windows = [8, 16]
-rope_dims = 8
-bigram_buckets = 64
-bigram_dim = 64
-[train]
-seq_len = 64
-batch_rows = 4
+RECIPE = f"""{toy_recipe.RECIPE}\
 minutes = 10
 checkpoint_seconds = 0.1
 [data]
@@ -125,9 +112,15 @@ def test_a_build_that_is_stopped_goes_on(project: Path) -> None:
             assert len(trainers(project)) >= 2
         finally:
             stopped.send_signal(signal.SIGTERM)
-            stopped.communicate(timeout=120)
-    assert stopped.returncode == 143
+            _, told = stopped.communicate(timeout=120)
+    assert stopped.returncode == 143, told
     assert trainers(project) == []
+    *_, of_training, last = told.splitlines()
+    assert re.fullmatch(
+        r"stopped at step \d+; the same command goes on from work/run/checkpoint.pt", of_training
+    )
+    assert last == "stopped; the same command goes on from work"
+    assert "Traceback" not in told
     assert not output.exists()
 
     change(project / "toy.toml", "minutes = 10", "minutes = 0.001")  # so little that it is over
@@ -245,6 +238,49 @@ def test_what_is_impossible_is_said(project: Path) -> None:
     with pytest.raises(ConfigError, match="vocab_size 3"):
         build(project)("tokenizer")
     assert not (project / "work").exists()
+
+
+STOPPED = """
+import os, signal, subprocess, sys
+from pgolf_codec.lm import build
+from pgolf_codec.lm.training.stopping import Stopped
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, build.stop)
+try:
+    build.run_to_the_end([sys.executable, "-c", os.environ["CHILD"]], dict(os.environ))
+except Stopped as stopped:
+    print("stopped by", stopped.args[0])
+"""
+CHILD = """
+import signal, sys, time
+def note(number, frame):
+    print("got", number, file=sys.stderr, flush=True)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, note)
+print("ready", file=sys.stderr, flush=True)
+signal.pause()
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_comes_once(number: int) -> None:
+    """As a terminal's Ctrl-C: the command that runs hears of it from this process only."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED],
+        env={**os.environ, "CHILD": CHILD},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        os.killpg(process.pid, number)
+        output, errors = process.communicate(timeout=60)
+    assert errors == f"got {number}\n"
+    assert output == f"stopped by {number}\n"
 
 
 def test_a_failing_command_is_an_error() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_recipe
 
 from pgolf_codec.errors import ConfigError
 from pgolf_codec.eval.logs import read_log
@@ -24,22 +25,7 @@ Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
 make_optimizers = pytest.importorskip("pgolf_codec.lm.training.optim").make_optimizers
 make_average = pytest.importorskip("pgolf_codec.lm.training.averages").make_average
 
-RECIPE = """[model]
-vocab_size = 320
-n_layers = 2
-d_model = 32
-n_heads = 2
-n_kv_heads = 1
-d_head = 16
-d_hidden = 64
-windows = [8, 16]
-rope_dims = 8
-bigram_buckets = 64
-bigram_dim = 64
-
-[train]
-seq_len = 64
-batch_rows = 4
+RECIPE = f"""{toy_recipe.RECIPE}\
 minutes = 1000
 warmup_steps = 1
 row_beta = 0.9
