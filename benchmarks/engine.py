@@ -130,12 +130,10 @@ def weights_read(c: ModelConfig) -> int:
 
 
 # Kernels as functions that Python can call: numba resolves the names of this module.
-_matmul8, _matmul16, _embed, _mix = (
-    products.matmul8, products.matmul16, kernels.embed, kernels.mix_rows,
-)  # fmt: skip
-_attend, _add, _normalized, _plain, _activate, _symbols = (
-    attention.attend, kernels.add_scaled_rows, kernels.normalized_bytes, kernels.plain_bytes,
-    kernels.activate_rows, kernels.symbol_weights,
+_matmul8, _matmul16, _embed = products.matmul8, products.matmul16, kernels.embed
+_attend, _add, _add_and_normalize, _mix_and_normalize, _plain, _activate, _symbols = (
+    attention.attend, kernels.add_scaled_rows, kernels.add_and_normalize,
+    kernels.mix_and_normalize, kernels.plain_bytes, kernels.activate_rows, kernels.symbol_weights,
 )  # fmt: skip
 _interval = coding_kernels.interval
 
@@ -162,11 +160,10 @@ def embed(p: Params, s: State, ids: Any, b: Buffers) -> None:
 @numba.njit(nogil=True)
 def vectors(p: Params, layer: int, b: Buffers) -> None:
     """What a layer does to rows of the width of the model."""
-    _mix(b.x, b.x0, p.mix_m[layer, 0], p.mix_m[layer, 1], ROWS)
-    _normalized(b.x, b.y8, b.factors, ROWS)
-    _plain(b.room.attended, b.attended8, b.factors, ROWS)
-    _add(b.x, b.acc_d, b.factors, p.wo_m[layer], ROWS)
-    _normalized(b.x, b.y8, b.factors, ROWS)
+    first, second = p.mix_m[layer, 0], p.mix_m[layer, 1]
+    _mix_and_normalize(b.x, b.x0, first, second, b.y8, b.factors, ROWS)
+    _plain(b.room.attended, b.attended8, b.out_factors, ROWS)
+    _add_and_normalize(b.x, b.acc_d, b.out_factors, p.wo_m[layer], b.y8, b.factors, ROWS)
     _add(b.x, b.acc_d, b.factors, p.down_m[layer], ROWS)
 
 

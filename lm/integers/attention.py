@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.integers.elementwise import clamp, normalize
+from pgolf_codec.lm.integers.elementwise import clamp, inverse_root, normalize_by
 from pgolf_codec.lm.integers.layout import (
     COLUMNS,
     I8,
@@ -31,9 +31,10 @@ from pgolf_codec.lm.integers.layout import (
 )
 from pgolf_codec.lm.integers.numerics import INT8_MAX, RESIDUAL_LIMIT
 from pgolf_codec.lm.integers.products import times_keys, times_values
-from pgolf_codec.lm.integers.tiles import address, put32
+from pgolf_codec.lm.integers.tiles import address, address32, copy32, put32
 from pgolf_codec.lm.integers.vectors import (
     clear,
+    interleave,
     powers,
     rotate,
     round_scores,
@@ -59,14 +60,40 @@ def _store_key(strip: I8, start: int, slot: int, key: Any) -> None:
     if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
         total, at = np.int32(0), block + 4 * COLUMNS + (column >> 4) * TILE + (column & 15) * 4
         for c in range(key.size):
-            strip[at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES + (c & 3)] = key[c]
             total += np.int32(key[c])
         put32(strip, block + 4 * column, -128 * total)
+        whole = key.size & -4
+        for c in range(0, whole, 4):
+            to = at + (c >> 6) * 2 * TILE + ((c & 63) >> 2) * TILE_BYTES
+            copy32(strip, to, address(key, c))
+        to = at + (whole >> 6) * 2 * TILE + ((whole & 63) >> 2) * TILE_BYTES
+        for c in range(whole, key.size):
+            strip[to + c - whole] = key[c]
     else:  # (pair, column, position of 2)
         at = block + column * 2
         for c in range(0, key.size, 2):
             strip[at], strip[at + 1] = key[c], key[c + 1]
             at += 2 * COLUMNS
+
+
+@jit
+def _store_values(strip: I8, start: int, slots: int, slot: int, values: I32, count: int) -> None:
+    """The first rows of ``values`` (rows, K) into slots from ``slot`` on."""
+    j, n = 0, values.shape[1]
+    while j < count:
+        if QUADS and (slot + j) & 3 == 0 and j + 4 <= count:
+            at = start + ((slot + j) >> 6) * 2 * TILE + (((slot + j) & 63) >> 2) * TILE_BYTES
+            for c in range(0, n, 16):
+                rows = (
+                    address(values, j * n + c), address(values, (j + 1) * n + c),
+                    address(values, (j + 2) * n + c), address(values, (j + 3) * n + c),
+                )  # fmt: skip
+                to = at + (c >> 5) * COLUMNS * slots + ((c & 31) >> 4) * TILE
+                interleave(*rows, address32(strip, to), min(16, n - c))
+            j += 4
+        else:
+            _store_value(strip, start, slots, slot + j, values[j])
+            j += 1
 
 
 @jit
@@ -147,6 +174,41 @@ def _number(rows: Any, row: int, column: int) -> Any:
 
 
 @jit
+def _take_in(
+    h: Heads, layer: int, g: int, first: int, count: int, acc: I32, factors: I32, b: Room
+) -> None:
+    """b.q, b.key and b.own: queries, keys and values of a group of heads at some positions."""
+    kd, share = h.d_head, h.n_heads // h.n_kv_heads
+    q_at, k_at = g * share * kd, (h.n_heads + g) * kd
+    v_at, half = k_at + h.n_kv_heads * kd, h.phases.size
+    for j in range(count):
+        row = first + j
+        for i in range(share + 1):  # queries, then the key
+            at, r = q_at + i * kd if i < share else k_at, j * (share + 1) + i
+            m, to = _number(h.qkv_m, layer, at), _number(b.head, r, 0)
+            b.inverse[r] = scale(_number(acc, row, at), factors[row], m, RESIDUAL_LIMIT, to, kd)
+        m, value = _number(h.qkv_m, layer, v_at), b.own[j]
+        if h.added[layer]:
+            to = address(value, 0)
+            scale(_number(acc, row, v_at), factors[row], m, RESIDUAL_LIMIT, to, kd)
+            for c in range(kd):
+                value[c] = clamp(value[c] + b.added[row, g * kd + c], INT8_MAX)
+        else:
+            scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, address(value, 0), kd)
+    for r in range(count * (share + 1)):  # divisions, side by side
+        b.inverse[r] = inverse_root(b.inverse[r], kd)
+    y = address(b.normed, 0)
+    for j in range(count):
+        cos, sin = address(b.cos, (first + j) * half), address(b.sin, (first + j) * half)
+        for i in range(share + 1):
+            r = j * (share + 1) + i
+            normalize_by(b.head[r], b.inverse[r], b.normed)
+            rotate(y, address(b.normed, half), cos, sin, half)
+            to = _number(b.q, j * share + i, 0) if i < share else _number(b.key, j, 0)
+            shortened(y, to, kd)
+
+
+@jit
 def _attend_group(
     h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
     acc: I32, factors: I32, b: Room,
@@ -156,31 +218,10 @@ def _attend_group(
     width, block = _padded(kd), _block_bytes(kd)
     keys, values = s.keys[lane, g], s.values[lane, g]
     key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
-    q_at, k_at = g * share * kd, (h.n_heads + g) * kd
-    v_at = (h.n_heads + h.n_kv_heads + g) * kd
-    head, normed, half = b.head, b.normed, h.phases.size
-    to, y = address(head, 0), address(normed, 0)
+    _take_in(h, layer, g, first, count, acc, factors, b)
     for j in range(count):
-        row, slot = first + j, position + j - origin
-        cos, sin = address(b.cos, row * half), address(b.sin, row * half)
-        for i in range(share + 1):  # queries, then the key
-            at = q_at + i * kd if i < share else k_at
-            m = _number(h.qkv_m, layer, at)
-            total = scale(_number(acc, row, at), factors[row], m, RESIDUAL_LIMIT, to, kd)
-            normalize(head, total, normed)
-            rotate(y, address(normed, half), cos, sin, half)
-            shortened(y, _number(b.q, j * share + i, 0) if i < share else address(b.key, 0), kd)
-        _store_key(keys, key_start, slot, b.key)
-        m = _number(h.qkv_m, layer, v_at)
-        if h.added[layer]:
-            scale(_number(acc, row, v_at), factors[row], m, RESIDUAL_LIMIT, to, kd)
-            for c in range(kd):
-                head[c] = clamp(head[c] + b.added[row, g * kd + c], INT8_MAX)
-        else:
-            scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, to, kd)
-        for c in range(kd):
-            b.own[j, c] = head[c]
-        _store_value(values, value_start, slots, slot, head)
+        _store_key(keys, key_start, position + j - origin, b.key[j])
+    _store_values(values, value_start, slots, position - origin, b.own, count)
     seen = max(0, position - window + 1)
     start = seen // SLOTS * SLOTS
     column = (seen - start) // COLUMNS * COLUMNS
@@ -202,13 +243,13 @@ def _attend_group(
     )  # fmt: skip
     for j in range(count):
         for i in range(share):
-            r, at = j * share + i, q_at + i * kd
+            r, at = j * share + i, (g * share + i) * kd
             inverse = (np.int64(1) << (32 + h.output_bits)) // b.totals[r]
             out = address(b.attended, (first + j) * b.attended.shape[1] + at)
             weigh(address(b.sums, r * width), inverse, out, kd)
         if h.exclusive[layer]:
             for i in range(share):
-                at = q_at + i * kd
+                at = (g * share + i) * kd
                 _leave_out(b.attended[first + j, at : at + kd], b.own[j], h.output_limit)
 
 

@@ -48,15 +48,26 @@ def root_mean_square(total: int, n: int) -> int:
 
 
 @jit
-def normalize(x: I32, total: int, out: I16) -> None:
-    """out = x / rms(x) in units of 2**-9; |x| < 2**21, ``total`` is the sum of squares."""
-    inverse = (np.int64(1) << 40) // root_mean_square(total, x.size)
+def inverse_root(total: int, n: int) -> int:
+    """The factor of :func:`normalize_by` for n numbers whose squares add up to ``total``."""
+    return int((np.int64(1) << 40) // root_mean_square(total, n))
+
+
+@jit
+def normalize_by(x: I32, inverse: int, out: I16) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
     if inverse < 1 << 31:
         normalized(address(x, 0), inverse, address(out, 0), x.size)
     else:
         for i in range(x.size):
             v = (np.int64(x[i]) * inverse + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT
             out[i] = clamp(v, INT16_MAX)
+
+
+@jit
+def normalize(x: I32, total: int, out: I16) -> None:
+    """As :func:`normalize_by`; ``total`` is the sum of the squares of x."""
+    normalize_by(x, inverse_root(total, x.size), out)
 
 
 @jit

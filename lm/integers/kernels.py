@@ -50,7 +50,6 @@ from pgolf_codec.lm.integers.vectors import (
     bytes32,
     cap,
     largest16,
-    largest32,
     leaky_square,
     mix,
     squares,
@@ -104,18 +103,37 @@ def add_scaled_rows(x: I32, acc: I32, factors: I32, m: I32, rows: int) -> None:
 
 
 @jit
-def normalized_bytes(x: I32, out: Any, factors: I32, rows: int) -> None:
-    """Rows of x as bytes, and their factors."""
+def to_bytes(x: I32, largest: int, total: int, out: Any) -> int:
+    """A row of x as bytes; their factor, by which it is normalised."""
+    bytes32(address(x, 0), byte_scale(largest), address(out, 0), x.size)
+    return int(byte_factor(largest, root_mean_square(total, x.size)))
+
+
+@jit
+def add_and_normalize(
+    x: I32, acc: I32, factors: I32, m: I32, out: Any, out_factors: I32, rows: int
+) -> None:
+    """As :func:`add_scaled_rows`, and the sums as bytes."""
     for r in range(rows):
-        row, n = address(x[r], 0), x.shape[1]
-        largest = largest32(row, n)
-        bytes32(row, byte_scale(largest), address(out[r], 0), n)
-        factors[r] = byte_factor(largest, root_mean_square(squares(row, n), n))
+        row, products = address(x[r], 0), address(acc[r], 0)
+        largest, total = add_scaled(row, products, factors[r], address(m, 0), x.shape[1])
+        out_factors[r] = to_bytes(x[r], largest, total, out[r])
+
+
+@jit
+def mix_and_normalize(
+    x: I32, x0: I32, first: I32, second: I32, out: Any, factors: I32, rows: int
+) -> None:
+    """As :func:`mix_rows`, and what comes out as bytes."""
+    a, b = address(first, 0), address(second, 0)
+    for r in range(rows):
+        largest, total = mix(address(x[r], 0), address(x0[r], 0), a, b, x.shape[1])
+        factors[r] = to_bytes(x[r], largest, total, out[r])
 
 
 @jit
 def plain_bytes(x: I16, out: Any, factors: I32, rows: int) -> None:
-    """As :func:`normalized_bytes`, but not normalised."""
+    """Rows of x as bytes, and their factors."""
     for r in range(rows):
         row, n = address(x[r], 0), x.shape[1]
         largest = largest16(row, n)
@@ -176,7 +194,7 @@ def activate_rows(
 
 @jit
 def attention(p: Params, s: State, j: int, lane: int, n: int, t: int, b: Buffers) -> None:
-    """Add to b.x what pass ``j`` attends to, from the bytes of its input."""
+    """Add to b.x what pass ``j`` attends to, from the bytes of its input to those of the MLP's."""
     layer, rows = p.order[j], n * t
     matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
     if p.heads.added[j]:
@@ -192,7 +210,10 @@ def attention(p: Params, s: State, j: int, lane: int, n: int, t: int, b: Buffers
         )  # fmt: skip
     plain_bytes(b.room.attended, b.attended8, b.out_factors, rows)
     matmul8(b.attended8, p.wo[layer], b.acc_d, rows)
-    add_scaled_rows(b.x, b.acc_d, b.out_factors, p.wo_m[layer], rows)
+    if p.parallel[j]:  # the bytes stay those of the input
+        add_scaled_rows(b.x, b.acc_d, b.out_factors, p.wo_m[layer], rows)
+    else:
+        add_and_normalize(b.x, b.acc_d, b.out_factors, p.wo_m[layer], b.y8, b.factors, rows)
 
 
 @jit
@@ -207,11 +228,9 @@ def forward(p: Params, s: State, lane: int, ids: I32, b: Buffers) -> None:
         layer = p.order[j]
         if n_skips <= j < 2 * n_skips:
             mix_rows(b.x, b.skips[2 * n_skips - 1 - j], p.one, p.skip_m[j - n_skips], rows)
-        mix_rows(b.x, b.x0, p.mix_m[layer, 0], p.mix_m[layer, 1], rows)
-        normalized_bytes(b.x, b.y8, b.factors, rows)
+        first, second = p.mix_m[layer, 0], p.mix_m[layer, 1]
+        mix_and_normalize(b.x, b.x0, first, second, b.y8, b.factors, rows)
         attention(p, s, j, lane, n, t, b)
-        if not p.parallel[j]:
-            normalized_bytes(b.x, b.y8, b.factors, rows)
         matmul8(b.y8, p.up[layer], b.acc_up, rows)
         activate_rows(
             b.acc_up, b.factors, p.up_m[layer], p.square_shift[layer], p.hidden_limit, p.kept,

@@ -122,9 +122,10 @@ class Room(NamedTuple):
 
     cos: I32  # (rows, R / 2)
     sin: I32
-    head: I32  # (K)
+    head: I32  # (POSITIONS * (H / G + 1), K): queries and keys
+    inverse: I64  # (POSITIONS * (H / G + 1)): of their lengths
     normed: I16  # (K)
-    key: Any  # (K): bytes, as those of q and shares
+    key: Any  # (POSITIONS, K): bytes, as those of q and shares
     q: Any  # (POSITIONS * H / G, K)
     scores: I32  # (POSITIONS * H / G, most slots)
     shares: Any  # (POSITIONS * H / G, most slots)

@@ -97,6 +97,19 @@ def put32(_context: Any, array: Any, index: Any, value: Any) -> Any:
     return types.int32(array, types.int64, types.int64), generate
 
 
+@intrinsic
+def copy32(_context: Any, array: Any, index: Any, source: Any) -> Any:
+    """Copy the four bytes at ``source`` to the flat byte ``index`` of an array of bytes."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, b, arguments[0]).data
+        at, four = b.gep(data, [arguments[1]]), _I32.as_pointer()
+        b.store(b.load(b.bitcast(arguments[2], four), align=1), b.bitcast(at, four), align=1)
+        return ir.Constant(_I32, 0)
+
+    return types.int32(array, types.int64, source), generate
+
+
 def pair_tile(rows: int, v: Vectors) -> Callable[..., None]:
     """A numba intrinsic: ``rows`` rows times one packed block of columns.
 

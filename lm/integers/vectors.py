@@ -102,25 +102,44 @@ class _Turn:
                 total = b.add(total, b.mul(b.sext(more[0], wide), b.sext(more[1], wide)))
             total = b.add(total, self.all(half, _I64))
             return b.trunc(b.ashr(total, self.all(shift, _I64)), self.vector(_I32))
-        # In pairs, as 64 bits: products of even and of odd lanes.
-        wide = ir.VectorType(_I64, self.lanes // 2)
-
-        def every(value: int) -> Any:
-            return ir.Constant(wide, [value] * (self.lanes // 2))
-
-        def halves(v: Any) -> tuple[Any, Any]:
-            pairs = b.bitcast(v, wide)
-            return b.ashr(b.shl(pairs, every(32)), every(32)), b.ashr(pairs, every(32))
-
-        (x_even, x_odd), (y_even, y_odd) = halves(x), halves(y)
+        (x_even, x_odd), (y_even, y_odd) = self.halves(x), self.halves(y)
         even, odd = b.mul(x_even, y_even), b.mul(x_odd, y_odd)
         if more:
-            (x_even, x_odd), (y_even, y_odd) = halves(more[0]), halves(more[1])
+            (x_even, x_odd), (y_even, y_odd) = self.halves(more[0]), self.halves(more[1])
             even, odd = b.add(even, b.mul(x_even, y_even)), b.add(odd, b.mul(x_odd, y_odd))
-        even, odd = b.add(even, every(half)), b.add(odd, every(half))
-        low = b.and_(b.lshr(even, every(shift)), every(_LOW))
-        high = b.shl(odd, every(32 - shift)) if shift < 32 else odd
-        return b.bitcast(b.or_(low, b.and_(high, every(_HIGH))), self.vector(_I32))
+        return self.whole(b.add(even, self.wide(half)), b.add(odd, self.wide(half)), shift)
+
+    def product_of_product(self, x: Any, y: Any, shift: int, z: Any) -> Any:
+        """The product of z with (x y + half) >> shift, as :meth:`product` with shift 32.
+
+        Even and odd lanes stay apart between the two.
+        """
+        if self.lanes == 1:
+            return self.product(self.product(x, y, shift), z, 32)
+        b, found = self.b, []
+        for some_x, some_y, some_z in zip(*map(self.halves, (x, y, z)), strict=True):
+            first = b.add(b.mul(some_x, some_y), self.wide(1 << (shift - 1)))
+            first = b.ashr(b.shl(b.ashr(first, self.wide(shift)), self.wide(32)), self.wide(32))
+            found.append(b.add(b.mul(first, some_z), self.wide(1 << 31)))
+        return self.whole(*found, 32)
+
+    def wide(self, value: int) -> Any:
+        """In pairs of lanes, as 64 bits."""
+        kind = ir.VectorType(_I64, self.lanes // 2)
+        return ir.Constant(kind, [value] * (self.lanes // 2))
+
+    def halves(self, v: Any) -> tuple[Any, Any]:
+        """Even and odd lanes, as 64 bits with a sign."""
+        b, by = self.b, self.wide(32)
+        pairs = b.bitcast(v, by.type)
+        return b.ashr(b.shl(pairs, by), by), b.ashr(pairs, by)
+
+    def whole(self, even: Any, odd: Any, shift: int) -> Any:
+        """32 bits of each lane from ``shift`` on."""
+        b = self.b
+        low = b.and_(b.lshr(even, self.wide(shift)), self.wide(_LOW))
+        high = b.shl(odd, self.wide(32 - shift)) if shift < 32 else odd
+        return b.bitcast(b.or_(low, b.and_(high, self.wide(_HIGH))), self.vector(_I32))
 
     def square(self, x: Any) -> Any:
         """int64."""
@@ -204,8 +223,8 @@ def _rows(b: Any, arguments: list[Any], folds: Sequence[Any], body: Body) -> lis
         vector = b.phi(one.type)
         vector.add_incoming(one, middle_end)
         vector.add_incoming(new, narrow_end)
-        found.append(b.extract_element(vector, _I32(0)))
-    return found
+        found.append(vector)
+    return [b.extract_element(vector, _I32(0)) for vector in found]
 
 
 _POINTERS = {
@@ -218,14 +237,17 @@ _POINTERS = {
 _SCALARS = {"int32": types.int32, "int64": types.int64}
 
 
-def _kernel(kinds: str, fold: Any = None) -> Callable[[Body], Any]:
+def _kernel(kinds: str, *folds: Any) -> Callable[[Body], Any]:
     """A numba intrinsic whose arguments are of these kinds, and n; it returns what is folded."""
     wanted = [(_POINTERS | _SCALARS)[kind] for kind in kinds.split()] + [types.int64]
-    result = types.int64 if fold and fold[0] == _I64 else types.int32
+    folded = [types.int64 if fold[0] == _I64 else types.int32 for fold in folds]
+    result = types.Tuple(folded) if len(folded) > 1 else (*folded, types.int32)[0]
 
     def make(body: Body) -> Any:
-        def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
-            found = _rows(b, list(arguments), [fold] if fold else [], body)
+        def generate(context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
+            found = _rows(b, list(arguments), folds, body)
+            if len(found) > 1:
+                return context.make_tuple(b, result, found)
             return found[0] if found else ir.Constant(_I32, 0)
 
         def typing(_context: Any, *_arguments: Any) -> Any:
@@ -241,24 +263,35 @@ def _kernel(kinds: str, fold: Any = None) -> Callable[[Body], Any]:
 
 def _scaled(t: _Turn, acc: Any, factor: Any, m: Any) -> Any:
     """sigma of products of bytes."""
-    return t.product(t.product(t.load(acc), t.all(factor), FACTOR_SHIFT), t.load(m), 32)
+    return t.product_of_product(t.load(acc), t.all(factor), FACTOR_SHIFT, t.load(m))
 
 
-@_kernel("i32 i32 int32 i32")
-def add_scaled(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+_MEASURES = (_I32, 0, "smax"), (_I64, 0, "add")
+"""The largest |x|, and the sum of squares: what a row must be known by to become bytes."""
+
+
+def _measured(t: _Turn, x: Any, measures: list[Any]) -> list[Any]:
+    largest, total = measures
+    return [t.larger(largest, t.larger(x, t.b.neg(x))), t.b.add(total, t.square(x))]
+
+
+@_kernel("i32 i32 int32 i32", *_MEASURES)
+def add_scaled(t: _Turn, a: list[Any], measures: list[Any]) -> list[Any]:
     """x += sigma(acc factor, m), at most RESIDUAL_LIMIT: arguments x, acc, factor, m."""
     x, acc, factor, m = a[:4]
-    t.store(t.clamp(t.b.add(t.load(x), _scaled(t, acc, factor, m)), RESIDUAL_LIMIT), x)
-    return []
+    found = t.clamp(t.b.add(t.load(x), _scaled(t, acc, factor, m)), RESIDUAL_LIMIT)
+    t.store(found, x)
+    return _measured(t, found, measures)
 
 
-@_kernel("i32 i32 i32 i32")
-def mix(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+@_kernel("i32 i32 i32 i32", *_MEASURES)
+def mix(t: _Turn, a: list[Any], measures: list[Any]) -> list[Any]:
     """x = x A + x0 B: arguments x, x0, A, B."""
     x, x0, first, second = a[:4]
     more = t.load(x0), t.load(second)
-    t.store(t.clamp(t.product(t.load(x), t.load(first), MIX_FRAC, more), RESIDUAL_LIMIT), x)
-    return []
+    found = t.clamp(t.product(t.load(x), t.load(first), MIX_FRAC, more), RESIDUAL_LIMIT)
+    t.store(found, x)
+    return _measured(t, found, measures)
 
 
 @_kernel("i32 int32 i32 int32 i32", (_I64, 0, "add"))
@@ -293,7 +326,7 @@ def _largest(t: _Turn, a: list[Any], folded: list[Any]) -> list[Any]:
     return [t.larger(folded[0], t.larger(x, t.b.neg(x)))]
 
 
-largest16, largest32 = (_kernel(kind, (_I32, 0, "smax"))(_largest) for kind in ("i16", "i32"))
+largest16 = _kernel("i16", (_I32, 0, "smax"))(_largest)
 
 
 def _to_bytes(t: _Turn, a: list[Any], _: Any) -> list[Any]:
@@ -364,6 +397,17 @@ def round_scores(t: _Turn, a: list[Any], best: list[Any]) -> list[Any]:
     exponents = b.select(outside, t.all(NOTHING), exponents)
     t.store(exponents, z)
     return [t.larger(best[0], exponents)]
+
+
+@_kernel("i32 i32 i32 i32 i32")
+def interleave(t: _Turn, a: list[Any], _: Any) -> list[Any]:
+    """The low bytes of four rows, by fours: arguments first to fourth, out."""
+    b, found = t.b, t.all(0)
+    for i, row in enumerate(a[:4]):
+        byte = b.and_(t.load(row), t.all(255))
+        found = b.or_(found, b.shl(byte, t.all(8 * i)))
+    t.store(found, a[4])
+    return []
 
 
 @_kernel(BYTE)
