@@ -13,29 +13,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError, TruncatedError
 from pgolf_codec.lm.integers.tables import exp2_table
 from pgolf_codec.quant.coders import alphabet as alphabets
 from pgolf_codec.quant.coders.alphabet import Alphabet
+from pgolf_codec.quant.coders.machine_code import BUCKET_BITS, PRECISION, STATIC_SOURCES
 from pgolf_codec.quant.coders.numbers import NumberReader, NumberWriter
 from pgolf_codec.quant.coders.varint import read_varint, write_varint
 
-PRECISION = 20
-"""Frequencies of a table add up to 2**PRECISION."""
 OCTAVES = 20
 """Weights go down to 2**-OCTAVES of the largest."""
 MAX_CLASSES = 64
 _CLASS_BITS = 6
 _UNIT, _CLASSES, _MODE, _TABLE = (alphabets.N_CONTEXTS + k for k in range(4))
 _TABLE_CONTEXTS = 3
-_BUCKET_BITS = 10
 _CONTEXTS = _TABLE + _TABLE_CONTEXTS
-_WORD, _LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
 _STATES = 16
+_encode = Kernel("pgolf_codec.quant.coders.ans_kernel", "encode", STATIC_SOURCES)
+_decode = Kernel("pgolf_codec.quant.coders.ans_kernel", "decode", STATIC_SOURCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,9 @@ def encode(alphabet: Alphabet, symbols: NDArray[np.int32], model: Model) -> byte
     out = bytearray()
     write_varint(out, len(head))
     cumulative = model.cumulative()
-    words, states = _encode(symbols, model.row_classes, model.column_classes, cumulative)
-    out += head + states.astype("<u8").tobytes() + words[::-1].astype("<u4").tobytes()
+    words, states = np.empty(symbols.size + 2, np.uint32), np.full(2, 1 << 32, np.uint64)
+    n_words = _encode(symbols, model.row_classes, model.column_classes, cumulative, words, states)
+    out += head + states.astype("<u8").tobytes() + words[:n_words][::-1].astype("<u4").tobytes()
     return bytes(out)
 
 
@@ -89,8 +89,9 @@ def decode(payload: memoryview, shape: tuple[int, int]) -> NDArray[np.int32]:
     words = np.frombuffer(payload[start:], "<u4").astype(np.uint32)
     symbols = np.empty(shape, np.int32)
     sound = _decode(
-        symbols, model.row_classes, model.column_classes, cumulative, _buckets(cumulative),
-        words, states,
+        symbols.reshape(-1), model.row_classes.astype(np.uint64),
+        model.column_classes.astype(np.uint64), cumulative.reshape(-1).astype(np.uint32),
+        cumulative.shape[1], _buckets(cumulative).reshape(-1), words, states,
     )  # fmt: skip
     if not sound:
         raise CorruptError("ANS: the stream is damaged or cut short")
@@ -168,85 +169,8 @@ def _exp2() -> NDArray[np.int64]:
 
 
 def _buckets(cumulative: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """(tables, 2**_BUCKET_BITS) symbol at the beginning of each bucket."""
-    points = np.arange(1 << _BUCKET_BITS) << (PRECISION - _BUCKET_BITS)
+    """(tables, 2**BUCKET_BITS) symbol at the beginning of each bucket."""
+    points = np.arange(1 << BUCKET_BITS) << (PRECISION - BUCKET_BITS)
     return np.stack([np.searchsorted(row, points, side="right") - 1 for row in cumulative]).astype(
         np.uint16
     )
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _encode(
-    symbols: NDArray[np.int32],
-    row_classes: NDArray[np.int64],
-    column_classes: NDArray[np.int64],
-    cumulative: NDArray[np.int64],
-) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-    """Words in the order they are written, which is from the last item; the two states."""
-    n_rows, n_columns = symbols.shape
-    words = np.empty(symbols.size + 2, np.uint32)
-    states = np.full(2, 1 << 32, np.uint64)
-    precision = np.uint64(PRECISION)
-    n_words = 0
-    at = symbols.size
-    for i in range(n_rows - 1, -1, -1):
-        for j in range(n_columns - 1, -1, -1):
-            at -= 1
-            table = row_classes[i] + column_classes[j]
-            symbol = symbols[i, j]
-            low = np.uint64(cumulative[table, symbol])
-            count = np.uint64(cumulative[table, symbol + 1]) - low
-            state = states[at & 1]
-            if state >> np.uint64(64 - PRECISION) >= count:
-                words[n_words] = np.uint32(state & np.uint64(0xFFFFFFFF))
-                n_words += 1
-                state >>= _WORD
-            states[at & 1] = (state // count << precision) + state % count + low
-    return words[:n_words], states
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _decode(
-    symbols: NDArray[np.int32],
-    row_classes: NDArray[np.int64],
-    column_classes: NDArray[np.int64],
-    cumulative: NDArray[np.int64],
-    buckets: NDArray[np.uint16],
-    words: NDArray[np.uint32],
-    states: NDArray[np.uint64],
-) -> bool:
-    """Whether all words were read and both states came back to where they began."""
-    n_rows, n_columns = symbols.shape
-    bounds = cumulative.reshape(-1).astype(np.uint32)
-    first = buckets.reshape(-1)
-    flat = symbols.reshape(-1)
-    # Unsigned indices: numba then looks for no end to count from.
-    stride, one = np.uint64(cumulative.shape[1]), np.uint64(1)
-    classes = column_classes.astype(np.uint64)
-    mask, precision = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION)
-    bucket_bits, bucket_shift = np.uint64(_BUCKET_BITS), np.uint64(PRECISION - _BUCKET_BITS)
-    a, b = states[0], states[1]
-    n_words, read = np.uint64(words.size), np.uint64(0)
-    at = np.uint64(0)
-    for i in range(n_rows):
-        row = np.uint64(row_classes[i])
-        for j in range(n_columns):
-            table = row + classes[j]
-            point = a & mask
-            start = table * stride
-            place = start + np.uint64(first[(table << bucket_bits) + (point >> bucket_shift)])
-            while bounds[place + one] <= point:
-                place += one
-            low = np.uint64(bounds[place])
-            a = (a >> precision) * (np.uint64(bounds[place + one]) - low) + point - low
-            if a < _LOW_BOUND:
-                if read == n_words:
-                    return False
-                a = a << _WORD | np.uint64(words[read])
-                read += one
-            flat[at] = place - start
-            at += one
-            a, b = b, a
-    if symbols.size & 1:
-        a, b = b, a
-    return bool(read == n_words and a == _LOW_BOUND and b == _LOW_BOUND)

@@ -2,14 +2,17 @@
 
 The range coder of LZMA, with a decoder that reads zeros behind the end: the encoder
 leaves off up to four zero bytes there.  State of an encoder: ``[low, range, bytes]``;
-of a decoder: ``[code, range, bytes read]``; both uint64 (3,).
+of a decoder: ``[code, range, bytes read]``; both uint64 (3,).  They begin as
+:data:`~pgolf_codec.quant.coders.numbers.FULL_RANGE` says.  Kernels only.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pgolf_codec.codec.jit import jit
+from pgolf_codec.quant.coders.machine_code import OVERRUN
 
 _TOP = np.uint64(1 << 24)
 _FULL = np.uint64((1 << 32) - 1)
@@ -18,18 +21,9 @@ _LAST = np.uint64(24)
 _CARRY = np.uint64(32)
 _HALF = np.uint64(16)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-_OVERRUN = 4
-"""Zero bytes that a decoder may read behind the end."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def start_encoder(state: NDArray[np.uint64]) -> None:
-    state[0] = _ZERO
-    state[1] = _FULL
-    state[2] = _ZERO
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@jit
 def encode_bit(
     state: NDArray[np.uint64], out: NDArray[np.uint8], probability: int, bit: int
 ) -> None:
@@ -48,7 +42,7 @@ def encode_bit(
         state[1] <<= _BYTE
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _shift(state: NDArray[np.uint64], out: NDArray[np.uint8]) -> None:
     """The first byte of ``low`` is final but for a carry, which is handed on to those before."""
     n = np.int64(state[2])
@@ -64,7 +58,7 @@ def _shift(state: NDArray[np.uint64], out: NDArray[np.uint8]) -> None:
     state[2] += _ONE
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def finish_encoder(state: NDArray[np.uint64], out: NDArray[np.uint8]) -> int:
     """Number of bytes in all; ``out`` has room for four more."""
     low, end = state[0], state[0] + state[1]
@@ -82,16 +76,7 @@ def finish_encoder(state: NDArray[np.uint64], out: NDArray[np.uint8]) -> int:
     return int(n)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def start_decoder(state: NDArray[np.uint64], data: NDArray[np.uint8]) -> None:
-    state[0] = _ZERO
-    state[1] = _FULL
-    state[2] = _ZERO
-    for _ in range(4):
-        _read(state, data)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@jit
 def decode_bit(state: NDArray[np.uint64], data: NDArray[np.uint8], probability: int) -> int:
     bound = (state[1] >> _HALF) * np.uint64(probability)
     if state[0] < bound:
@@ -107,7 +92,7 @@ def decode_bit(state: NDArray[np.uint64], data: NDArray[np.uint8], probability: 
     return bit
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@jit
 def _read(state: NDArray[np.uint64], data: NDArray[np.uint8]) -> None:
     at = np.int64(state[2])
     byte = np.uint64(data[at]) if at < data.size else _ZERO
@@ -115,13 +100,7 @@ def _read(state: NDArray[np.uint64], data: NDArray[np.uint8]) -> None:
     state[2] += _ONE
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@jit
 def overrun(state: NDArray[np.uint64], data: NDArray[np.uint8]) -> bool:
     """Whether more was read than an encoder can have left off: the data is cut short."""
-    return bool(np.int64(state[2]) > data.size + _OVERRUN)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def ends_well(state: NDArray[np.uint64], data: NDArray[np.uint8]) -> bool:
-    """Whether a decoder that is done has read all of its data, and no more."""
-    return bool(data.size <= np.int64(state[2]) <= data.size + _OVERRUN)
+    return bool(np.int64(state[2]) > data.size + OVERRUN)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.quant.coders import ans
 from pgolf_codec.quant.coders.alphabet import Alphabet
 from pgolf_codec.quant.coders.ans import Model
+from pgolf_codec.quant.coders.machine_code import PRECISION, STATIC_SOURCES
 
 Floats = NDArray[np.float64]
 Fit = Callable[[Floats], Floats]
 """Counts (tables, symbols) to probabilities, not normalised."""
 
+_assign = Kernel("pgolf_codec.quant.coders.ans_kernel", "assign", STATIC_SOURCES)
+_add = Kernel("pgolf_codec.quant.coders.ans_kernel", "add", STATIC_SOURCES)
 _UNITS = (3, 4)
 _FLOOR = 2.0**-17
 """Least share of a symbol that a parametric table may meet."""
@@ -144,7 +147,7 @@ def _total_bits(alphabet: Alphabet, model: Model, counts: Floats) -> float:
 
 def _bits(model: Model) -> Floats:
     """(tables, symbols): what a symbol costs; dear, not infinite, where a table has none."""
-    shares = np.diff(model.cumulative(), axis=1) / (1 << ans.PRECISION)
+    shares = np.diff(model.cumulative(), axis=1) / (1 << PRECISION)
     return -np.log2(np.maximum(shares, 2.0**-60))
 
 
@@ -242,27 +245,10 @@ def _reassigned(
     lines = symbols if by_rows else symbols.T
     moved = np.empty(len(lines), np.int64)
     price = -np.log2(shares / shares.sum())
-    _assign(lines, costs, price, moved)
+    _assign(lines, costs, price, np.zeros(costs.shape[1]), moved)
     _, moved = np.unique(moved, return_inverse=True)
     rest = _one_class(symbols.shape)
     return (moved, rest[1]) if by_rows else (rest[0], moved)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _assign(lines: NDArray[np.int32], costs: Floats, price: Floats, out: NDArray[np.int64]) -> None:
-    counts = np.zeros(costs.shape[1])
-    for i in range(lines.shape[0]):
-        counts[:] = 0.0
-        for j in range(lines.shape[1]):
-            counts[lines[i, j]] += 1.0
-        least = np.inf
-        for table in range(costs.shape[0]):
-            bits = price[table]
-            for s in range(counts.size):
-                bits += counts[s] * costs[table, s]
-            if bits < least:
-                least = bits
-                out[i] = table
 
 
 def _count(
@@ -275,18 +261,6 @@ def _count(
     counts = np.zeros((n_tables, n_symbols))
     _add(symbols, row_classes, column_classes, counts)
     return counts
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add(
-    symbols: NDArray[np.int32],
-    row_classes: NDArray[np.int64],
-    column_classes: NDArray[np.int64],
-    counts: Floats,
-) -> None:
-    for i in range(symbols.shape[0]):
-        for j in range(symbols.shape[1]):
-            counts[row_classes[i] + column_classes[j], symbols[i, j]] += 1.0
 
 
 HIST = Ans("ANS, counted table", (counted,))

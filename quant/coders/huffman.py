@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import heapq
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError, TruncatedError
 from pgolf_codec.quant.coders import alphabet as alphabets
 from pgolf_codec.quant.coders.alphabet import Alphabet
+from pgolf_codec.quant.coders.machine_code import MAX_LENGTH, STATIC_SOURCES
 from pgolf_codec.quant.coders.numbers import NumberReader, NumberWriter
 from pgolf_codec.quant.coders.varint import read_varint, write_varint
 
-MAX_LENGTH = 16
 _LENGTH = alphabets.N_CONTEXTS
+_encode = Kernel("pgolf_codec.quant.coders.bits_kernel", "encode_huffman", STATIC_SOURCES)
+_decode = Kernel("pgolf_codec.quant.coders.bits_kernel", "decode_huffman", STATIC_SOURCES)
 
 
 class Huffman:
@@ -30,13 +32,17 @@ class Huffman:
 
     def encode(self, values: NDArray[np.int32]) -> bytes:
         alphabet, symbols = Alphabet.of(values)
-        lengths = _lengths(np.bincount(symbols.reshape(-1), minlength=alphabet.n_symbols))
+        counts = np.bincount(symbols.reshape(-1), minlength=alphabet.n_symbols)
+        lengths = _lengths(counts)
         out = NumberWriter(_LENGTH + 1)
         alphabet.write(out)
         out.numbers(np.diff(lengths, prepend=0), _LENGTH)
         head, payload = out.finish(), bytearray()
         write_varint(payload, len(head))
-        bits: NDArray[np.uint8] = _encode(symbols.reshape(-1), lengths, _codes(lengths))
+        n_bits = int(counts @ lengths) if np.count_nonzero(counts) > 1 else 0
+        bits = np.zeros((n_bits + 7) // 8, np.uint8)
+        if n_bits:
+            _encode(symbols.reshape(-1), lengths, _codes(lengths), bits)
         return bytes(payload) + head + bits.tobytes()
 
     def decode(self, payload: memoryview, shape: tuple[int, int]) -> NDArray[np.int32]:
@@ -53,12 +59,12 @@ class Huffman:
         if np.sum(2.0 ** -used.astype(np.float64)) != (1.0 if len(used) > 1 else 0.5):
             raise CorruptError("huffman: lengths that make no code")
         symbols = np.empty(shape[0] * shape[1], np.int32)
-        data = np.frombuffer(payload[at + n_head :], np.uint8)
+        data = np.frombuffer(payload[at + n_head :], np.uint8).copy()
         if len(used) == 1:
             symbols[:] = int(lengths.argmax())
             sound = not data.size
         else:
-            sound = _decode(symbols, *_table(lengths), data)
+            sound = bool(_decode(symbols, *_table(lengths), data))
         if not sound:
             raise CorruptError("huffman: the stream is damaged or cut short")
         return alphabet.values(symbols).reshape(shape)
@@ -112,51 +118,3 @@ def _table(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.in
         symbol_of[first : first + (1 << spare)] = symbol
         length_of[first : first + (1 << spare)] = lengths[symbol]
     return symbol_of, length_of
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _encode(
-    symbols: NDArray[np.int32], lengths: NDArray[np.int64], codes: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    n_bits = 0
-    for symbol in symbols:
-        n_bits += lengths[symbol]
-    if codes.max() == 0:  # one symbol
-        n_bits = 0
-    out = np.zeros((n_bits + 7) // 8, np.uint8)
-    if n_bits == 0:
-        return out
-    held, n_held, at = np.int64(0), 0, 0
-    for symbol in symbols:
-        held = held << lengths[symbol] | codes[symbol]
-        n_held += lengths[symbol]
-        while n_held >= 8:
-            n_held -= 8
-            out[at] = held >> n_held & 255
-            at += 1
-        held &= 255
-    if n_held:
-        out[at] = held << (8 - n_held) & 255
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _decode(
-    symbols: NDArray[np.int32],
-    symbol_of: NDArray[np.int32],
-    length_of: NDArray[np.int32],
-    data: NDArray[np.uint8],
-) -> bool:
-    held, n_held, at, n_read = np.int64(0), 0, 0, 0
-    for i in range(symbols.size):
-        while n_held < MAX_LENGTH:
-            held = (held << 8 | (data[at] if at < data.size else 0)) & 0xFFFFFFFF
-            n_held += 8
-            at += 1
-        point = held >> (n_held - MAX_LENGTH) & ((1 << MAX_LENGTH) - 1)
-        symbols[i] = symbol_of[point]
-        n_held -= length_of[point]
-        n_read += length_of[point]
-        if n_read > 8 * data.size:
-            return False
-    return (n_read + 7) // 8 == data.size

@@ -7,36 +7,32 @@ A label below 2**k is k bits down a binary tree, each with its counter.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError
-from pgolf_codec.quant.coders.arithmetic import (
-    decode_bit,
-    encode_bit,
-    ends_well,
-    finish_encoder,
-    overrun,
-    start_decoder,
-    start_encoder,
-)
+from pgolf_codec.quant.coders.machine_code import MAX_BITS, OVERRUN, STATIC_SOURCES
 
-MAX_BITS = 40
+FULL_RANGE = (1 << 32) - 1
+"""With which an encoder's state begins, and a decoder's; all else is 0, or what was read."""
 _CELLS = 2 + 2 * MAX_BITS
 _HALF = 1 << 15
 _BYTES_A_NUMBER = 256
+
+_MODULE = "pgolf_codec.quant.coders.numbers_kernel"
+_numbers = Kernel(_MODULE, "numbers", STATIC_SOURCES)
+_labels = Kernel(_MODULE, "labels", STATIC_SOURCES)
+_finish = Kernel(_MODULE, "finish", STATIC_SOURCES)
 
 
 class NumberWriter:
     """Collects numbers; :meth:`finish` gives the bytes."""
 
     def __init__(self, n_contexts: int) -> None:
-        self._state = np.zeros(3, np.uint64)
-        self._counters = np.zeros((n_contexts, _CELLS, 2), np.int64)
+        self._state = np.array([0, FULL_RANGE, 0], np.uint64)
+        self._counters = _fresh((n_contexts, _CELLS, 2))
         self._data = np.zeros(1 << 12, np.uint8)
-        self._counters[:, :, 0] = _HALF
-        start_encoder(self._state)
 
     def numbers(self, values: NDArray[np.int64], contexts: NDArray[np.int64] | int) -> None:
         """Numbers below 2**39 in magnitude, each with its context."""
@@ -48,10 +44,10 @@ class NumberWriter:
 
     def labels(self, values: NDArray[np.int64], n_bits: int) -> None:
         self._room(len(values))
-        _labels(values, n_bits, self._state, self._data, 1)
+        _labels(values, n_bits, _fresh((1 << n_bits, 2)), self._state, self._data, 1)
 
     def finish(self) -> bytes:
-        n_bytes = finish_encoder(self._state, self._data)
+        n_bytes = _finish(self._state, self._data)
         return self._data[:n_bytes].tobytes()
 
     def _room(self, n_values: int) -> None:
@@ -66,11 +62,10 @@ class NumberReader:
     """The numbers again, asked for in the same order; raises :class:`CorruptError`."""
 
     def __init__(self, data: memoryview, n_contexts: int) -> None:
-        self._state = np.zeros(3, np.uint64)
-        self._counters = np.zeros((n_contexts, _CELLS, 2), np.int64)
-        self._counters[:, :, 0] = _HALF
+        first = int.from_bytes(bytes(data[:4]).ljust(4, b"\0"), "big")
+        self._state = np.array([first, FULL_RANGE, 4], np.uint64)
+        self._counters = _fresh((n_contexts, _CELLS, 2))
         self._data = np.frombuffer(data, np.uint8).copy()
-        start_decoder(self._state, self._data)
 
     def numbers(self, n_values: int, contexts: NDArray[np.int64] | int) -> NDArray[np.int64]:
         values = np.zeros(n_values, np.int64)
@@ -88,94 +83,23 @@ class NumberReader:
 
     def labels(self, n_values: int, n_bits: int) -> NDArray[np.int64]:
         values = np.zeros(n_values, np.int64)
-        if not _labels(values, n_bits, self._state, self._data, 0):
+        cells = _fresh((1 << n_bits, 2))
+        if not _labels(values, n_bits, cells, self._state, self._data, 0):
             raise CorruptError("coded integers: the head is damaged or cut short")
         return values
 
     def finish(self) -> None:
-        if not ends_well(self._state, self._data):
+        n_read = int(self._state[2])
+        if not self._data.size <= n_read <= self._data.size + OVERRUN:
             raise CorruptError("coded integers: the head does not end where it should")
+
+
+def _fresh(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Cells (..., 2) that were never used: a probability in 2**-16 and a count."""
+    cells = np.zeros(shape, np.int64)
+    cells[..., 0] = _HALF
+    return cells
 
 
 def _full(contexts: NDArray[np.int64] | int, n_values: int) -> NDArray[np.int64]:
     return np.broadcast_to(np.asarray(contexts, np.int64), (n_values,)).copy()
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _bit(
-    cells: NDArray[np.int64],
-    at: int,
-    state: NDArray[np.uint64],
-    data: NDArray[np.uint8],
-    encoding: int,
-    bit: int,
-) -> int:
-    """A cell is a probability in 2**-16 and how often it was used, at most 60."""
-    p = min(max(cells[at, 0], 256), 65280)
-    if encoding:
-        encode_bit(state, data, p, bit)
-    else:
-        bit = decode_bit(state, data, p)
-    n = cells[at, 1]
-    cells[at, 0] += ((65535 if bit else 0) - cells[at, 0]) * 2 // (2 * n + 3)
-    cells[at, 1] = min(n + 1, 60)
-    return bit
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _numbers(
-    values: NDArray[np.int64],
-    contexts: NDArray[np.int64],
-    counters: NDArray[np.int64],
-    state: NDArray[np.uint64],
-    data: NDArray[np.uint8],
-    encoding: int,
-) -> bool:
-    for i in range(values.size):
-        cells = counters[contexts[i]]
-        magnitude, negative = abs(values[i]), 1 if values[i] < 0 else 0
-        if not _bit(cells, 0, state, data, encoding, 1 if magnitude else 0):
-            values[i] = 0
-        else:
-            negative = _bit(cells, 1, state, data, encoding, negative)
-            n_bits = 1
-            while n_bits < MAX_BITS:
-                more = 1 if magnitude >> n_bits else 0
-                if not _bit(cells, 1 + n_bits, state, data, encoding, more):
-                    break
-                n_bits += 1
-            found = 1
-            for place in range(n_bits - 2, -1, -1):
-                bit = (magnitude >> place) & 1
-                if place == n_bits - 2:
-                    bit = _bit(cells, MAX_BITS + 1 + n_bits, state, data, encoding, bit)
-                elif encoding:
-                    encode_bit(state, data, 32768, bit)
-                else:
-                    bit = decode_bit(state, data, 32768)
-                found = found << 1 | bit
-            values[i] = -found if negative else found
-        if not encoding and overrun(state, data):
-            return False
-    return True
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _labels(
-    values: NDArray[np.int64],
-    n_bits: int,
-    state: NDArray[np.uint64],
-    data: NDArray[np.uint8],
-    encoding: int,
-) -> bool:
-    cells = np.zeros((1 << n_bits, 2), np.int64)
-    cells[:, 0] = 32768
-    for i in range(values.size):
-        node = 1
-        for place in range(n_bits - 1, -1, -1):
-            bit = (values[i] >> place) & 1
-            node = node << 1 | _bit(cells, node, state, data, encoding, bit)
-        values[i] = node - (1 << n_bits)
-        if not encoding and overrun(state, data):
-            return False
-    return True

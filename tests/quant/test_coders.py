@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CoderError, CoderNotFoundError, FormatError
 from pgolf_codec.quant import coders
+from pgolf_codec.quant.coders.machine_code import SOURCES, STATIC_SOURCES
 from pgolf_codec.quant.coders.registry import BUILT_IN
 from pgolf_codec.quant.coders.varint import read_varint, unzigzag, write_varint, zigzag
 
@@ -302,3 +304,27 @@ def test_streams_are_pinned() -> None:
     }
     pinned = {name: hashlib.sha256(bytes.fromhex(STREAMS[name])).hexdigest()[:16] for name in found}
     assert found == pinned
+
+
+def test_machine_code_is_kept() -> None:
+    """Of our own coders; what is there already is used without numba."""
+    program = "import sys, numpy as np; from pgolf_codec.quant import coders; "
+    program += "a = np.arange(-600, 600).reshape(40, 30) % 9; "
+    program += "b = [coders.decode(coders.encode(a, name)) for name in sys.argv[1:]]; "
+    program += "assert all((a == c).all() for c in b); print('numba' in sys.modules)"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program, *OURS], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for _ in range(2)  # the first may have to compile
+    ]
+    assert runs[1] == "False"
+
+
+def test_machine_code_depends_on_all_kernels() -> None:
+    """A change of any module of kernels is a change of what is kept."""
+    folder = Path(coders.__file__).parent
+    kernels = {path.name for path in folder.glob("*.py") if "@jit" in path.read_text()}
+    named = {Path(name).name for name in (*SOURCES, *STATIC_SOURCES)}
+    assert kernels - {"trellis_kernel.py"} <= named
+    assert "arithmetic.py" in kernels
