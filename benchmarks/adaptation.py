@@ -139,9 +139,6 @@ def in_documents(folder: Path, checkpoint: Path) -> dict[str, Any]:
         ids, n_bytes = [encode(part) for part in parts], sum(map(len, parts))
         about = {"text": name, "n_documents": len(parts), "n_bytes": n_bytes}
         n_symbols = sum(map(len, ids))
-        for kind, keep, after, options, rate in runs:
-            bits, seconds = tuned(module, ids, options, rate, after, bool(keep))
-            rows.append(row(about, kind, after, keep, rate, bits, seconds, n_symbols))
         for kind, keep in (("nothing", None), ("stage", False), ("stage", True)):
             writing = adapted(model) if kind == "stage" else model
             reading = Contexts(carried=bool(keep))
@@ -153,6 +150,9 @@ def in_documents(folder: Path, checkpoint: Path) -> dict[str, Any]:
             exact, seconds = timed(work)
             bits = exact.entropy_bits
             rows.append(row(about, f"integers: {kind}", None, keep, 0, bits, seconds, n_symbols))
+        for kind, keep, after, options, rate in runs:
+            bits, seconds = tuned(module, ids, options, rate, after, bool(keep))
+            rows.append(row(about, kind, after, keep, rate, bits, seconds, n_symbols))
     return {"model": model.name, "chunk": CHUNK, "length": LENGTH, "tried": tried, "rows": rows}
 
 

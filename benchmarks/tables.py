@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -663,6 +663,38 @@ def adaptation(results: dict[str, Any]) -> str:
             f"bytes, blocks of {tuned['block']} symbols behind {tuned['context']}, one step a "
             f"block, CPU time of one thread.\n\n{markdown(head, rows)}"
         )
+    if found := results.get("documents"):
+        out += f"{out and chr(10)}{by_documents(found)}"
+    return out
+
+
+def by_documents(results: dict[str, Any]) -> str:
+    """Reset against carried: bpb and speed of each way to learn, text by text."""
+    out = ""
+    for text, rows in groupby(results["rows"], key=lambda row: row["text"]):
+        lines, none = [], 0.0
+        for row in rows:
+            if row["carried"] is None:
+                none = row["bpb"]
+            after = "a document" if row["after"] is None else f"{row['after']} symbols"
+            if row["what"].startswith("integers"):
+                after = "a symbol"
+            lines.append(
+                [
+                    row["what"].removeprefix("integers: ").replace("stage", "stage of the format"),
+                    "integers" if row["what"].startswith("integers") else "float",
+                    "" if row["carried"] is None else after,
+                    {None: "", False: "reset", True: "carried"}[row["carried"]],
+                    f"{row['learning_rate']:g}" if row["learning_rate"] else "",
+                    f"{row['bpb']:.4f}",
+                    "" if row["carried"] is None else f"{row['bpb'] - none:+.4f}",
+                    f"{row['milliseconds_a_symbol']:.2f}",
+                ]
+            )
+        head = ["what learns", "by", "after", "from document to document", "rate", "bpb"]
+        about = f"{row['n_documents']} documents, {row['n_bytes']:,} bytes"
+        table = markdown([*head, "gain", "ms a symbol"], lines)
+        out += f"{out and chr(10)}{text}, {about}:\n\n{table}"
     return out
 
 

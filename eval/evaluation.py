@@ -257,10 +257,9 @@ def float_module(path: Path, length: int) -> tuple[Any, int]:
 
         model = float_model(load_artifact(path).artifact.weights, length)
     else:
+        path.open("rb").close()  # an error of torch.load does not name it
         try:
             model = load_checkpoint(path, length)
-        except OSError:
-            raise
         except Exception as error:  # noqa: BLE001 (a file of pickles may raise anything)
             raise CorruptError(f"{path}: no checkpoint of ours: {_first_line(error)}") from None
 

@@ -14,6 +14,8 @@ from pgolf_codec.eval import audit, foreign, tasks
 from pgolf_codec.eval.foreign import Text
 from pgolf_codec.eval.subject import Subject, load
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))  # for tiny_model.py
+
 ZOO = Path(__file__).with_name("zoo")
 DOCUMENTS = [
     "It was the best of times, it was the worst of times, it was the age of wisdom.",
