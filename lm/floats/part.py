@@ -43,7 +43,7 @@ def rounding_of(weights: str, group: int) -> Callable[[Tensor], Tensor] | None:
     rounding = ROUNDINGS.get(weights)
     if rounding is None or not group:
         return rounding
-    return lambda w: rounding(w.unflatten(-1, (-1, group))).flatten(-2)
+    return lambda w: rounding(w.reshape(*w.shape[:-1], -1, group)).flatten(-2)
 
 
 def straight_through(w: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:

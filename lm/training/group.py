@@ -42,9 +42,8 @@ class Group:
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
-        flat /= self.world
         for g, f in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-            g.copy_(f.view_as(g))
+            torch.div(f.view_as(g), self.world, out=g)
 
     def sums(self, *values: float) -> list[float]:
         """Each value, summed over the ranks; the same on all."""

@@ -8,7 +8,7 @@ from step to step.  The second moments of rows are those of Z. Li and others, "N
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -53,11 +53,36 @@ def orthogonalize(g: Tensor, kind: str = "quintic", steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
+def shared(stack: Tensor, kind: str, steps: int) -> Callable[[], Tensor]:
+    """:func:`orthogonalize`, each rank of the default process group a share, if there is one.
+
+    All that is done at once is this rank's share; the function that is returned waits for the
+    others' and gives the whole stack.
+    """
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    if world == 1:
+        whole = orthogonalize(stack, kind, steps)
+        return lambda: whole
+    share = -(-len(stack) // world)
+    mine = stack[dist.get_rank() * share :][:share]
+    padded = stack.new_zeros(share, *stack.shape[1:])
+    if len(mine):
+        padded[: len(mine)] = orthogonalize(mine, kind, steps)
+    shares = stack.new_empty(world, *padded.shape)
+    coming = dist.all_gather(list(shares), padded, async_op=True)
+
+    def wait() -> Tensor:
+        coming.wait()
+        return shares.flatten(0, 1)[: len(stack)]
+
+    return wait
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; decoupled weight decay.
 
-    Parameters of one shape are orthogonalised as one stack, and the stack is dealt
-    out to the ranks of the default process group, if there is one.
+    Parameters of one shape are orthogonalised as one stack, which the ranks share; while
+    shares of one stack are on their way, the next is worked on.
     """
 
     def __init__(
@@ -83,8 +108,12 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
-            for shape, params in by_shape.items():
-                updates = self._orthogonal(self._with_momentum(params, group["momentum"]))
+            stacks = [
+                shared(self._with_momentum(params, group["momentum"]), *self.iteration)
+                for params in by_shape.values()
+            ]
+            for (shape, params), stack in zip(by_shape.items(), stacks, strict=True):
+                updates = stack()
                 rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 keep = 1 - group["lr"] * group["weight_decay"]
                 for p, update in zip(params, updates, strict=True):
@@ -105,19 +134,6 @@ class Muon(torch.optim.Optimizer):
             buffer = state["momentum"].lerp_(p.grad, 1 - momentum)
             update.copy_(p.grad.lerp(buffer, momentum))
         return out
-
-    def _orthogonal(self, stack: Tensor) -> Tensor:
-        """:func:`orthogonalize`, each rank a share."""
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        if world == 1:
-            return orthogonalize(stack, *self.iteration)
-        rank = dist.get_rank()
-        mine = stack[rank::world]
-        mine = orthogonalize(mine, *self.iteration) if len(mine) else mine
-        stack.zero_()
-        stack[rank::world] = mine
-        dist.all_reduce(stack)
-        return stack
 
     def _even_rows(self, p: Tensor, update: Tensor) -> Tensor:
         """Rows divided by the root of their mean square, as it is remembered; the norm is kept."""

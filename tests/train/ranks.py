@@ -14,6 +14,7 @@ from toy_recipe import TINY
 from pgolf_codec.lm.config import TrainConfig
 from pgolf_codec.lm.train import Training
 from pgolf_codec.lm.training.group import join, leave
+from pgolf_codec.lm.training.optim import shared
 from pgolf_codec.lm.training.rows import open_tokens
 from pgolf_codec.lm.training.stopping import StopRequest
 
@@ -45,6 +46,8 @@ def main(tokens: Path, out: Path, n_steps: int) -> None:
         p.grad = torch.arange(p.numel()).view_as(p) + 10.0 * group.rank
     group.average_gradients(layer)
     result["gradients"] = [p.grad for p in layer.parameters()]
+    stacks = [torch.arange(n * 6.0).sin().view(n, 2, 3) for n in (1, 3)]
+    result["shared"] = [wait() for wait in [shared(s.bfloat16(), "polar", 5) for s in stacks]]
     torch.save(result, out / f"{group.rank}.pt")
     leave()
 

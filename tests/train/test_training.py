@@ -225,3 +225,6 @@ def test_two_ranks_train_as_one(tokens: Path, tmp_path: Path) -> None:
         assert torch.equal(tensor, second["model"][name]), name
     for rank in (first, second):  # of 0, 1, 2 ... and 10, 11, 12 ...
         assert [g.flatten().tolist() for g in rank["gradients"]] == [[5, 6, 7, 8, 9, 10], [5, 6, 7]]
+        for found, expected in zip(rank["shared"], alone["shared"], strict=True):
+            assert torch.equal(found, expected)
+            assert found.shape[0] in (1, 3)
