@@ -128,6 +128,7 @@ def test_columns_of_much_weight(problem: Problem) -> None:
     without = Waterfilled({"m": curvature}, 1e-8, 8, columns=False)("m", w, "both")
     assert with_them.column_scales is not None
     assert without.column_scales is None
+
     def price(q: Quantized) -> float:
         return heavy.loss(w - q.floats()) + 2 * np.log(2) * 1e-8 * 8 * order0_bytes(q)
 
