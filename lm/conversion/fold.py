@@ -22,6 +22,8 @@ from pgolf_codec.lm.model_config import ModelConfig
 
 FOLDED = {
     "weights": "float",
+    "weight_group": 0,
+    "qk_norm": True,
     "smear": "add",
     "norm_scale": False,
     "attention_rank": 0,
