@@ -23,7 +23,7 @@ from typing import Any
 
 import pgolf_codec
 from pgolf_codec.codec.sharding import OneRank, Ranks, together
-from pgolf_codec.errors import PredictorError, VerificationError
+from pgolf_codec.errors import FormatError, PredictorError, VerificationError
 from pgolf_codec.eval import archive
 from pgolf_codec.eval.bpb import Sizes
 from pgolf_codec.eval.host import Host, Limits
@@ -72,6 +72,8 @@ class Text:
         """
         if not by_documents:
             return cls((path.read_bytes(),), path)
+        if path.suffix == ".txt":
+            raise FormatError(f"{path}: a .txt is one document, not one a line")
         from pgolf_codec.lm.data.corpora import read_documents
 
         texts = (document.text for document in read_documents(path))

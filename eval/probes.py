@@ -451,7 +451,11 @@ def order(probe: Probe) -> Check:
             Finding(rule="order", kind="not the order of the file", evidence=evidence,
                     document=probe.order[moved[0]])
         ]  # fmt: skip
-    return Check.of("order", "documents", f"{len(probe.order)} documents", findings)
+    return Check.of("order", "documents", _counted(probe.order), findings)
+
+
+def _counted(documents: Sequence[object]) -> str:
+    return f"{len(documents)} document{'' if len(documents) == 1 else 's'}"
 
 
 def overlap(text: Text, manifest: frozenset[str] | None) -> Check:
@@ -468,7 +472,7 @@ def overlap(text: Text, manifest: frozenset[str] | None) -> Check:
         n_bytes = sum(len(text.documents[index]) for index in hits)
         evidence = f"{len(hits)} of {len(text.documents)} documents, {n_bytes} bytes"
         findings = [Finding(rule="overlap", kind="trained on", evidence=evidence, document=hits[0])]
-    detail = f"{len(text.documents)} documents, {len(manifest)} hashes"
+    detail = f"{_counted(text.documents)}, {len(manifest)} hashes"
     return Check.of("overlap", "documents", detail, findings)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pgolf_codec import files
 from pgolf_codec.cli import OK, UsageError
 from pgolf_codec.cli.options import add_model, add_threads, measure, positive
-from pgolf_codec.cli.referee import read_text
+from pgolf_codec.cli.referee import hint_archive, read_text
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def run_eval(options: argparse.Namespace) -> int:
     is_float = options.float or str(options.model).endswith(CHECKPOINT)
     _check(options, is_float)
     files.check_target(options.json)
+    if not options.quiet:
+        hint_archive(options.files[0])
     text = read_text(options, options.files[0])
     stream = None if options.quiet else sys.stderr
     with Progress(options.files[0], len(text.data), stream) as progress:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError, complain
 from pgolf_codec.cli.options import add_model, add_talk, add_threads
-from pgolf_codec.cli.referee import add_predictor, limits_of, naming, read_text
-from pgolf_codec.errors import RefusedError
+from pgolf_codec.cli.referee import add_predictor, hint_archive, limits_of, naming, read_text
+from pgolf_codec.errors import CorruptError, RefusedError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def run_report(options: argparse.Namespace) -> int:
     target = _target(name, options)
     receipt = _receipt(name)
     _check_options(options, receipt)
+    if not options.quiet:
+        hint_archive(name)
     with contextlib.ExitStack() as steps, naming(options.predictor):
         page = _page(options, receipt, _teller(options, steps))
     _write(target, page.html, options)
@@ -134,7 +136,10 @@ def _receipt(name: str) -> Receipt | None:
         return None
     from pgolf_codec.eval.receipt import read_receipt
 
-    return read_receipt(begin)
+    try:
+        return read_receipt(begin)
+    except CorruptError as error:
+        raise CorruptError(f"{name}: {error}") from None
 
 
 def _check_options(options: argparse.Namespace, receipt: Receipt | None) -> None:
@@ -142,8 +147,10 @@ def _check_options(options: argparse.Namespace, receipt: Receipt | None) -> None
     of_predictor = receipt is None or "claim_is_coded" in receipt.claims
     if options.predictor and not of_predictor:
         raise UsageError(f"{name} is the receipt of a model of ours, not of a predictor")
-    if options.predictor and (options.model or options.threads):
-        raise UsageError("--model and --threads don't go with --predictor")
+    if (options.model or options.threads) and (
+        options.predictor or (receipt is not None and of_predictor)
+    ):
+        raise UsageError("--model and --threads don't go with a predictor")
     if receipt is not None and options.text is None and (options.predictor or options.documents):
         raise UsageError("with a receipt, --predictor and --documents need --text")
     if not options.predictor and (options.seconds or options.memory):

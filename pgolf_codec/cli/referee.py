@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pgolf_codec.eval.receipt import Receipt
 
 
+_ARCHIVE = b"\x89pgz"
+"""Its first bytes."""
+
+
 def verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
     add_model(parser)
@@ -39,6 +43,8 @@ def run_verify(options: argparse.Namespace) -> int:
     """Print the receipt, or write it; FAILED if a claim does not hold."""
     (name,) = options.files
     files.check_target(options.json)
+    if not options.quiet and is_first():
+        hint_archive(name)
     try:
         with naming(options.predictor):
             receipt = _verify_predictor(options) if options.predictor else _verify_model(options)
@@ -109,7 +115,8 @@ def add_predictor(parser: argparse.ArgumentParser, *, required: bool = False) ->
         "--predictor",
         required=required,
         metavar="SPEC",
-        help="package.module:factory or FILE.py:factory",
+        help="package.module:factory or FILE.py:factory; of our default model: "
+        "pgolf_codec.eval.adapters:Artifact",
     )
     group.add_argument(
         "--documents", action="store_true", help="TEXT is .jsonl or .jsonl.zst: a document a line"
@@ -125,8 +132,9 @@ def add_predictor(parser: argparse.ArgumentParser, *, required: bool = False) ->
 def _verify_model(options: argparse.Namespace) -> Receipt:
     from pgolf_codec.eval.verify import verify
 
-    if options.documents or options.claim or options.seconds or options.memory:
-        raise UsageError("--documents, --claim, --seconds and --memory go with --predictor")
+    for name in ("documents", "claim", "seconds", "memory"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} goes with --predictor")
     (name,) = options.files
     text: Path | bytes
     if name == "-":
@@ -149,8 +157,9 @@ def _verify_model(options: argparse.Namespace) -> Receipt:
 def _verify_predictor(options: argparse.Namespace) -> Receipt:
     from pgolf_codec.eval.foreign import verify_predictor
 
-    if any(value is not None for value in (options.model, options.threads, options.adapt)):
-        raise UsageError("--model, --threads and --adapt don't go with --predictor")
+    for name in ("model", "threads", "adapt"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} doesn't go with --predictor")
     text = read_text(options, options.files[0])
     with _progress(options, len(text.data)) as progress:
         return verify_predictor(
@@ -172,6 +181,17 @@ def naming(predictor: str | None) -> Iterator[None]:
         if predictor is None or predictor in str(error):
             raise
         raise PredictorError(f"{predictor}: {error}") from None
+
+
+def hint_archive(name: str) -> None:
+    """Tell who takes a compressed file for its text; any file may be coded, that one too."""
+    path = Path(name)
+    if name == "-" or not path.is_file():
+        return
+    with files.reading(path) as file:
+        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+    if is_archive:
+        complain(f"{name}: is an archive, coded here once more; to check it: pgolf-codec test")
 
 
 def read_text(options: argparse.Namespace, name: str) -> Text:

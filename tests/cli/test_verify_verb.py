@@ -72,6 +72,37 @@ def test_a_receipt_that_could_not_be_written_is_refused_at_once(
     assert capsys.readouterr().err == "pgolf-codec: none: is not a folder\n"
 
 
+def test_an_archive_is_told_from_its_text(main: Main, source: Path, capsys: Capture) -> None:
+    assert main("compress", "-q", source) == 0
+    assert main("verify", f"{source}.pgz", "--json", "receipt.json") == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"pgolf-codec: {source}.pgz: is an archive, coded here once more")
+    assert said.out.endswith("\nverified\n")
+    assert main("verify", f"{source}.pgz", "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--claim", "1"], "--claim goes with --predictor"),
+        (["--predictor", "a.py:A", "-T", "1"], "--threads doesn't go with --predictor"),
+        (["--predictor", "a.py:A", "--no-adapt"], "--adapt doesn't go with --predictor"),
+    ],
+)
+def test_options_that_mean_nothing(
+    main: Main, source: Path, options: list[str], said: str, capsys: Capture
+) -> None:
+    assert main("verify", source, *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_documents_are_not_in_a_text_file(main: Main, source: Path, capsys: Capture) -> None:
+    text = source.rename(source.with_suffix(".txt"))
+    assert main("verify", text, "--documents", "--predictor", "a.py:A") == 1
+    assert "text.txt: a .txt is one document, not one a line" in capsys.readouterr().err
+
+
 def test_demo(main: Main, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     topics = demo.python_topics(3000)
     monkeypatch.setattr(demo, "python_topics", lambda: topics)

@@ -14,7 +14,7 @@ from pgolf_codec.errors import PredictorError, VerificationError
 from pgolf_codec.eval import residual, tasks
 from pgolf_codec.eval.foreign import Text
 from pgolf_codec.eval.foreign_trace import _documents, _joined
-from pgolf_codec.eval.receipt import read_receipt
+from pgolf_codec.eval.receipt import PREDICTOR_CLAIMS, PredictorReceipt, read_receipt
 from pgolf_codec.eval.report import report_receipt
 from pgolf_codec.eval.subject import Subject
 
@@ -162,11 +162,22 @@ def test_verbs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["corpus.jsonl", "--documents"], "--documents goes with --predictor"),
         (["corpus.jsonl", "--seconds", "5"], "--seconds and --memory go with --predictor"),
-        (["corpus.jsonl", "--predictor", SPEC, "-m", "nano"], "don't go with --predictor"),
+        (["corpus.jsonl", "--predictor", SPEC, "-m", "nano"], "don't go with a predictor"),
+        (["r.json", "--predictor", SPEC], "--predictor and --documents need --text"),
+        (["r.json", "--text", "corpus.jsonl", "-m", "nano"], "don't go with a predictor"),
     ],
 )
 @pytest.mark.usefixtures("folder")
 def test_wrong_calls(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    receipt = PredictorReceipt(
+        input_sha256="", input_bytes=0, model_name=SPEC, model_fingerprint="", model_bytes=0,
+        entropy_bits=0.0, coded_bits=0, file_bytes=0, bpb_entropy=None, bpb_coded=None,
+        bpb_file=None, decoder_sha256="", decoder_error="", versions={}, encode_seconds=0.0,
+        decode_seconds=0.0, verified=True, claims=dict.fromkeys(PREDICTOR_CLAIMS, True),
+        claimed_bits=0.0, claimed_bytes=0, claimed_bpb=None, n_documents=0, n_symbols_coded=0,
+        order_bytes=0, residual_bytes=0, isolation="none",
+    )  # fmt: skip
+    Path("r.json").write_text(receipt.to_json())
     assert cli.main(["report", *arguments]) == 2
     assert said in capsys.readouterr().err
 
