@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pgolf_codec.eval.report import report
+from pgolf_codec.eval.foreign import Text
+from pgolf_codec.eval.report import report, report_predictor
 
 SIZES = {"wide": (1200, False), "dark": (1200, True), "phone": (390, False)}
 """Width in pixels, and whether the reader prefers dark."""
@@ -63,6 +64,22 @@ def test_page_is_drawn(browser: Any, page: Path, size: str, tmp_path: Path) -> N
     bright = [sum(map(int, shown[part][4:-1].split(","))) for part in ("ink", "paper")]
     assert (bright[0] > bright[1]) == dark
     assert (tmp_path / f"{size}.png").stat().st_size > 20_000
+
+
+def test_page_of_a_predictor_is_drawn(browser: Any, prose: bytes, tmp_path: Path) -> None:
+    text = Text((prose[:900], prose[900:1500]))
+    target = tmp_path / "page.html"
+    made = report_predictor("pgolf_codec.eval.ngrams:NGrams", text)
+    target.write_text(made.html, encoding="utf-8")
+    browser.open(target, width=1200)
+    shown = browser.evaluate(_SHOWN)
+    assert browser.said == []
+    assert [url for url in browser.requested if not url.startswith("data:")] == [target.as_uri()]
+    assert made.receipt.verified
+    assert shown["cells"] > 1000  # a byte each
+    assert shown["passages"] > 3
+    assert shown["curve"] > 500
+    assert shown["overflow"] <= 0
 
 
 def test_pointing_at_a_symbol_tells_its_bits(browser: Any, page: Path) -> None:
