@@ -54,8 +54,8 @@ class LaneCoder:
     ) -> list[EncodedFrame]:
         if isinstance(model, AdaptedModel):
             raise DeviceError("only the processor adapts (device cpu, or --no-adapt)")
-        best = _each(frames.encode_without_model, raws, threads)
-        hopeful = self._hopeful(raws, best, model, threads)
+        estimates = _each(frames.zstd_bytes, raws, threads)
+        hopeful = self._hopeful(raws, estimates, model, threads)
         ids = _each(model.tokenizer.encode, [raws[i] for i in hopeful], threads)
         cuts = [
             payload.cut(run, streams or default_streams(len(raws[i])))
@@ -64,9 +64,17 @@ class LaneCoder:
         runs = [run for cut in cuts for run in cut]
         tick = _tick(progress, sum(map(len, raws)), sum(run.size for run in runs))
         coded = iter(self._encode(runs, model, tick))
-        for i, cut in zip(hopeful, cuts, strict=True):
-            best[i] = frames.smaller(best[i], _model_payload(cut, [next(coded) for _ in cut]))
-        return best
+        made = {
+            i: _model_payload(cut, [next(coded) for _ in cut])
+            for i, cut in zip(hopeful, cuts, strict=True)
+        }
+
+        def finish(i: int) -> EncodedFrame:
+            if i in made:
+                return frames.smallest(raws[i], estimates[i], made[i])
+            return frames.encode_without_model(raws[i])
+
+        return _each(finish, range(len(raws)), threads)
 
     def decode(
         self, coded: Sequence[CodedFrame], *, threads: int, progress: Progress | None
@@ -86,18 +94,20 @@ class LaneCoder:
         return [found[i] for i in range(len(coded))]
 
     def _hopeful(
-        self, raws: Sequence[bytes], best: list[EncodedFrame], model: Model, threads: int
+        self, raws: Sequence[bytes], estimates: list[float], model: Model, threads: int
     ) -> list[int]:
         """The frames that the model is worth trying on."""
         samples = [frames.sample(raw) for raw in raws]
         runs = _each(model.tokenizer.encode, [p for sample in samples for p in sample], threads)
         bits = iter([bits for _, bits in self._encode(runs, model, lambda _: None)])
-        return [
-            i
-            for i, sample in enumerate(samples)
-            if not sample
-            or not frames.is_hopeless(sample, [next(bits) for _ in sample], raws[i], best[i], model)
-        ]
+
+        def is_hopeful(i: int) -> bool:
+            if not (sample := samples[i]):
+                return True
+            taken = [next(bits) for _ in sample]
+            return not frames.is_hopeless(sample, taken, raws[i], estimates[i], model)
+
+        return [i for i in range(len(raws)) if is_hopeful(i)]
 
     def _encode(
         self, runs: list[NDArray[np.int32]], model: Model, tick: Tick

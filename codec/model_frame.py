@@ -62,13 +62,7 @@ def encode(
 
     ``progress`` gets the number of tokens done.
     """
-    runs = payload.cut(ids, streams)
-
-    def job(first: int, last: int) -> Callable[[workers.Tick], list[tuple[bytes, float]]]:
-        return lambda tick: _encode_lanes(runs[first:last], predictor, tick)
-
-    parts = workers.run([job(a, b) for a, b in _deal(len(runs), threads)], progress)
-    lanes = [lane for part in parts for lane in part]
+    lanes = _encode_runs(payload.cut(ids, streams), predictor, threads, progress)
     coded = [stream for stream, _ in lanes]
     return ModelPayload(
         payload.join(ids.size, coded),
@@ -108,10 +102,27 @@ def decode(
     return model.tokenizer.decode(ids)
 
 
-def sample_bits(pieces: list[bytes], tokenizer: Tokenizer, predictor: Predictor) -> list[float]:
+def sample_bits(
+    pieces: list[bytes], tokenizer: Tokenizer, predictor: Predictor, threads: int
+) -> list[float]:
     """Entropy in bits of each piece of text, all coded side by side from an empty past."""
     runs = [tokenizer.encode(piece) for piece in pieces]
-    return [bits for _, bits in _encode_lanes(runs, predictor, lambda _: None)]
+    return [bits for _, bits in _encode_runs(runs, predictor, threads)]
+
+
+def _encode_runs(
+    runs: list[NDArray[np.int32]],
+    predictor: Predictor,
+    threads: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[tuple[bytes, float]]:
+    """(coded bytes, entropy in bits) of each run."""
+
+    def job(first: int, last: int) -> Callable[[workers.Tick], list[tuple[bytes, float]]]:
+        return lambda tick: _encode_lanes(runs[first:last], predictor, tick)
+
+    parts = workers.run([job(a, b) for a, b in _deal(len(runs), threads)], progress)
+    return [lane for part in parts for lane in part]
 
 
 def _deal(n_streams: int, threads: int) -> list[tuple[int, int]]:

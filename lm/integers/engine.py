@@ -50,7 +50,7 @@ from pgolf_codec.lm.integers.numerics import (
 from pgolf_codec.lm.integers.tables import cosine_table, sigmoid_table
 from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, multipliers
 
-ROWS = 128
+ROWS = 256
 """Rows that a block of known symbols is cut into; no effect on results."""
 
 NO_IDS, NO_BOUNDS = np.empty((0, 0), np.int32), np.empty((0, 0), np.uint32)

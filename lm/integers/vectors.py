@@ -121,7 +121,8 @@ class _Turn:
             first = b.add(b.mul(some_x, some_y), self.wide(1 << (shift - 1)))
             first = b.ashr(b.shl(b.ashr(first, self.wide(shift)), self.wide(32)), self.wide(32))
             found.append(b.add(b.mul(first, some_z), self.wide(1 << 31)))
-        return self.whole(*found, 32)
+        even, odd = found
+        return self.whole(even, odd, 32)
 
     def wide(self, value: int) -> Any:
         """In pairs of lanes, as 64 bits."""
