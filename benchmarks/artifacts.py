@@ -24,7 +24,7 @@ from pgolf_codec.lm.build import digest
 from pgolf_codec.quant.artifact import dump_artifact, load_artifact
 
 RESULT = Path(__file__).resolve().parent / "results" / "artifacts.json"
-COSTS = (1e-9, 2.5e-9, 5e-9, 5e-10)
+COSTS = (1e-9, 2.5e-9)
 """Nats a token for the rounding of one weight."""
 ROW, RANGE_ROWS, CALIBRATION_ROWS, COUNTED_IDS = 1024, 16, 64, 1 << 25
 
@@ -48,7 +48,7 @@ def main() -> None:
         row: dict[str, Any] = {"quantizer": quantizer, "file_bytes": {"auto": len(blob)}}
         model = load_artifact(blob)
         found = model.artifact
-        for coder in ("ans", "cm"):
+        for coder in ("ans", "ans-scale", "cm"):
             other = dump_artifact(found.weights, found.tokenizer, name=found.name, coder=coder)
             row["file_bytes"][coder] = len(other)
         row["archive_bytes"] = {}
@@ -87,11 +87,12 @@ def artifacts(arguments: argparse.Namespace, done: list[str]) -> Any:
         moments = calibrate(model, rows, np.fromfile(train, "<u2", count=COUNTED_IDS))
         if arguments.moments is not None:
             save_moments(arguments.moments, moments)
-    search = export.Search(model, ranges, moments, 32)
     for cost in COSTS:
-        name = f"trellis 32, {cost:g}"
-        if name not in done:
-            yield name, dump_artifact(search.at(cost), tokenizer, name="nano", coder="auto")
+        for columns in (False, True):
+            name = f"trellis 32, {cost:g}" + ("" if columns else ", rows only")
+            if name not in done:
+                search = export.Search(model, ranges, moments, 32, columns=columns)
+                yield name, dump_artifact(search.at(cost), tokenizer, name="nano", coder="auto")
 
 
 def beginning(path: Path, n_bytes: int) -> bytes:

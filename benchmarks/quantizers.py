@@ -1,18 +1,19 @@
 """Bytes against loss: every quantizer and entropy coder on one trained model.
 
-    python benchmarks/quantizers.py CHECKPOINT TOKENS [--moments FILE] [--only NAME ...]
-                                            [--coders NAME ...]
+    python benchmarks/quantizers.py CHECKPOINT TOKENS [--moments FILE] [--keep FOLDER]
+                                            [--only NAME ...] [--coders NAME ...]
     python benchmarks/quantizers.py --draw PICTURE
 
 writes benchmarks/results/quantizers.json, one row as soon as it is measured; rows that are
 there for the same checkpoint are kept, so that a run can be stopped and continued, and a
-row whose coders are not all there gets the missing ones.
+row whose coders are not all there gets the missing ones: the quick ones of all rows first.
+FOLDER keeps the integers between runs.
 
 TOKENS is a folder with train.bin (calibration: its first rows) and val.bin (held out, and
 only measured on).  Loss is of the float graph with the quantized matrices; bytes are
 those of the matrices, their scales included, and each stream is decoded again.  Loss
 against bytes is a curve; ``at`` is the quantizer's knob.  The picture (.svg, .png) is drawn
-from the JSON alone.
+from the JSON alone: each quantizer in the coder that needs the fewest bytes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from pgolf_codec.lm.conversion.export import (
     load_checkpoint,
     matrices,
     merge_scales,
+    place_of_scales,
     quantize,
 )
 from pgolf_codec.lm.floats.model import Transformer
@@ -51,7 +53,7 @@ from pgolf_codec.quant import coders
 from pgolf_codec.quant.coders import trellis as trellis_coder
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments, load_moments, save_moments
-from pgolf_codec.quant.quantizers import Gptq, Quantizer, Waterfilled, curvatures
+from pgolf_codec.quant.quantizers import Gptq, Quantizer, Range, Waterfilled, curvatures
 from pgolf_codec.quant.rounding import Quantized
 
 RESULT = Path(__file__).resolve().parent / "results" / "quantizers.json"
@@ -59,8 +61,10 @@ ROW, BATCH = 1024, 4
 HELD_OUT_ROWS, CALIBRATION_ROWS, COUNTED_IDS = 16, 64, 1 << 25
 COSTS = (5e-9, 1e-8, 2.5e-9)
 """Nats a token for the rounding of one weight."""
-CLIPS = (1.0, 0.7, 0.5)
+CLIPS = (1.0, 0.7)
 """Of 12.85 standard deviations at int6 (embedding: 20 at int8)."""
+SLOW = ("brotli", "lzma", "zstd")
+"""Coders that are tried last: ten to twenty-five seconds a row, all others together as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +75,22 @@ class Case:
     at: float
     quantizer: Quantizer
     n_states: int = 1
-    columns: tuple[str, ...] = ()
-    """Matrices that may have a scale a column beside that of the row."""
     balanced: bool = False
-    coders: tuple[str, ...] = ("trellis",)
 
     @property
     def runs(self) -> bool:
         """Whether it is one of those that the integer engine is measured with."""
-        wanted = (("GPTQ int6", 1.0), ("trellis 32", COSTS[0]), ("waterfilled", COSTS[0]))
-        return (self.name, self.at) in wanted
+        filled = ("trellis 32", "trellis 32, rows only", "waterfilled")
+        return self.key == ("GPTQ int6", 1.0) or (self.name in filled and self.at == COSTS[0])
+
+    @property
+    def key(self) -> tuple[str, float]:
+        return self.name, self.at
+
+    @property
+    def file(self) -> str:
+        """For its integers."""
+        return f"{self.name} {self.at:g}.npz".replace(" ", "-").replace(",", "")
 
 
 def main() -> None:
@@ -90,7 +100,8 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, help="a picture of what was measured before")
     parser.add_argument("--moments", type=Path, help="where to keep the calibration")
     parser.add_argument("--only", nargs="*", help="quantizers to measure, by name")
-    parser.add_argument("--coders", nargs="*", default=[], help="more of quant/coders to try")
+    parser.add_argument("--coders", nargs="*", help="of quant/coders; otherwise all")
+    parser.add_argument("--keep", type=Path, help="a folder for the integers")
     arguments = parser.parse_args()
     if arguments.draw is not None:
         draw(json.loads(RESULT.read_bytes()), arguments.draw)
@@ -98,175 +109,176 @@ def main() -> None:
     if arguments.tokens is None:
         parser.error("CHECKPOINT and TOKENS are needed")
     torch.set_num_threads(1)
-    model = merge_scales(load_checkpoint(arguments.checkpoint, ROW))
-    moments = moments_of(model, arguments.tokens, arguments.moments)
-    text = Text.of(arguments.tokens / "val.bin")
-    checkpoint = digest(arguments.checkpoint)
-    results = stored(checkpoint)
-    if not results:
-        float_bits = text.bits(model)
-        results = {
-            "checkpoint": checkpoint,
+    bench = Bench.of(arguments.checkpoint, arguments.tokens, arguments.moments, arguments.keep)
+    names = arguments.coders or sorted(coders.coder_names())
+    for group in ([n for n in names if n not in SLOW], *([n] for n in SLOW if n in names)):
+        for case in bench.cases:
+            if not arguments.only or case.name in arguments.only:
+                bench.measure(case, group)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all rows share."""
+
+    model: Transformer
+    even_model: Transformer
+    cases: list[Case]
+    text: Text
+    ranges: torch.Tensor
+    results: dict[str, Any]
+    keep: Path | None
+
+    @classmethod
+    def of(cls, checkpoint: Path, tokens: Path, moments: Path | None, keep: Path | None) -> Bench:
+        model = merge_scales(load_checkpoint(checkpoint, ROW))
+        known = moments_of(model, tokens, moments)
+        even_model, even = balance(model, known)
+        text, facts = Text.of(tokens / "val.bin"), digest(checkpoint)
+        results = stored(facts) or {
+            "checkpoint": facts,
             "n_weights": sum(w.size for w in matrices(model).values()),
             "calibration_tokens": CALIBRATION_ROWS * ROW,
             "held_out_tokens": int(text.ids.numel()),
             "held_out_bytes": text.n_bytes,
-            "float_bpb": float_bits / text.n_bytes,
+            "float_bpb": text.bits(model) / text.n_bytes,
             "rows": [],
         }
-    there = {"trellis", *coders.coder_names()}
-    even_model, even_moments = balance(model, moments)
-    for case in cases(moments, even_moments):
-        names = [name for name in (*case.coders, *arguments.coders) if name in there]
-        if arguments.only and case.name not in arguments.only:
-            continue
-        row = next((r for r in results["rows"] if (r["quantizer"], r["at"]) == key(case)), None)
-        done = row is not None and all(name in row["coded_bytes"] for name in names)
-        if not done or (case.runs and row is not None and "integer_bpb" not in row):
-            graph = even_model if case.balanced else model
-            new = measured(
-                case,
-                graph,
-                even_moments if case.balanced else moments,
-                text,
-                calibration_rows(arguments.tokens / "train.bin", 16, ROW),
-                names,
-                row,
-            )
-            if row is not None:
-                results["rows"].remove(row)
-            results["rows"].append(new)
-            RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            print(json.dumps(new), flush=True)
+        ranges = calibration_rows(tokens / "train.bin", 16, ROW)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+        return cls(model, even_model, cases(known, even), text, ranges, results, keep)
+
+    def measure(self, case: Case, names: list[str]) -> None:
+        """Add to the results what is missing of these coders."""
+        rows = self.results["rows"]
+        row = next((r for r in rows if (r["quantizer"], r["at"]) == case.key), None)
+        if row is not None and all(name in row["coded_bytes"] for name in names):
+            return
+        model = self.even_model if case.balanced else self.model
+        found, seconds = self.integers(case, model)
+        if row is None:
+            row = {
+                "quantizer": case.name,
+                "at": case.at,
+                "bpb": self.text.bits(with_matrices(model, found)) / self.text.n_bytes,
+                "scale_bytes": sum(scale_bytes(q) for q in found.values()),
+                "coded_bytes": {},
+                "quantize_cpu_seconds": seconds,
+            }
+            if case.runs:
+                weights = quantize(model, self.ranges, lambda name, w, scales: found[name])
+                row["integer_bpb"] = self.text.integer_bits(weights) / self.text.n_bytes
+            rows.append(row)
+        for name in names:
+            if name not in row["coded_bytes"]:
+                row["coded_bytes"][name] = sum(
+                    coded_bytes(q, case.n_states, name) for q in found.values()
+                )
+        RESULT.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(row), flush=True)
+
+    def integers(self, case: Case, model: Transformer) -> tuple[dict[str, Quantized], float]:
+        """Of every matrix, and the CPU seconds that quantizing took; 0 if they were kept."""
+        file = None if self.keep is None else self.keep / case.file
+        if file is not None and file.exists():
+            with np.load(file) as kept:
+                names = [name.removesuffix(".values") for name in kept if ".values" in name]
+                return {name: _quantized(kept, name) for name in names}, 0.0
+        start, found = time.process_time(), {}
+        for name, w in matrices(model).items():
+            found[name] = case.quantizer(name, w, place_of_scales(name, model.config))
+        seconds = time.process_time() - start
+        if file is not None:
+            arrays: dict[str, NDArray[Any]] = {}
+            for name, q in found.items():
+                arrays[f"{name}.values"] = q.values.astype(np.int8)
+                arrays |= {f"{name}.rows": q.row_scales} if q.row_scales is not None else {}
+                arrays |= {f"{name}.cols": q.column_scales} if q.column_scales is not None else {}
+            np.savez(file, allow_pickle=False, **arrays)
+        return found, seconds
+
+
+def _quantized(kept: Mapping[str, NDArray[Any]], name: str) -> Quantized:
+    values = kept[f"{name}.values"].astype(np.int32)
+    return Quantized(values, kept.get(f"{name}.rows"), kept.get(f"{name}.cols"))
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Loss against bytes: a line for each quantizer and coder that has points."""
+    """Loss against bytes: a line for each quantizer, in its best coder."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "quantizers"  # the same bytes again
     from matplotlib import pyplot
 
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    lines: dict[str, list[tuple[float, float, str]]] = {}
     for row in results["rows"]:
-        for coder, n_bytes in row["coded_bytes"].items():
-            point = (n_bytes / 1e6, row["bpb"] - results["float_bpb"])
-            lines.setdefault((row["quantizer"], coder), []).append(point)
+        n_bytes, coder = min((n, name) for name, n in row["coded_bytes"].items())
+        point = (n_bytes / 1e6, row["bpb"] - results["float_bpb"], coder)
+        lines.setdefault(row["quantizer"], []).append(point)
     figure, axes = pyplot.subplots(figsize=(8, 5.5))
-    styles = {"brotli": ":", "trellis": "-"}
-    names = list(dict.fromkeys(name for name, _ in lines))
-    for (name, coder), points in lines.items():
+    for number, (name, points) in enumerate(lines.items()):
+        x, y, best = zip(*sorted(points), strict=True)
         axes.plot(
-            *zip(*sorted(points), strict=True), styles.get(coder, "--"),
-            color=f"C{names.index(name) % 10}", marker="sov^D"[names.index(name) // 10],
-            markersize=4, label=f"{name} · {coder}",
+            x, y, color=f"C{number}", marker="osv^D<>pX*"[number % 10], markersize=5,
+            label=f"{name} · {', '.join(dict.fromkeys(best))}",
         )  # fmt: skip
     axes.set_xlabel("million bytes, all matrices with their scales")
     axes.set_ylabel("bpb more than in floating point")
     axes.set_yscale("log")
-    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
 
 
-def key(case: Case) -> tuple[str, float]:
-    return case.name, case.at
-
-
 def cases(moments: Mapping[str, Moments], balanced: Mapping[str, Moments]) -> list[Case]:
     plain, even = curvatures(moments), curvatures(balanced)
     bits = {"matrix": 6, "embedding": 8}
-    everywhere = tuple(name for name in moments if name != "bigram")
 
     def clipped(name: str, part: float, known: Mapping[str, Curvature] | None) -> Case:
         clips = {"matrix": 12.85 * part, "embedding": 20 * part}
-        return Case(name, part, Gptq(bits, clips, known), coders=("brotli", "trellis"))
+        return Case(name, part, Gptq(bits, clips, known))
 
-    def searched(n: int) -> Case:
-        quantizer = Gptq({"matrix": n, "embedding": n + 1}, None)
-        return Case("clip search", n, quantizer, coders=("brotli", "trellis"))
+    def filled(name: str, cost: float, n_states: int = 1, **changes: Any) -> Case:
+        return Case(name, cost, Waterfilled(even, cost, n_states, **changes), n_states, True)
 
-    def filled(name: str, cost: float, n_states: int = 1, columns: tuple[str, ...] = ()) -> Case:
-        quantizer = Waterfilled(even, cost, n_states)
-        return Case(name, cost, quantizer, n_states, columns, balanced=True)
-
-    middle = COSTS[0]
-    unpriced = Waterfilled(even, middle, 1, price_of_bits=0.0)
     out = [clipped("GPTQ int6", part, plain) for part in CLIPS]
     for cost in COSTS:
         out.append(filled("trellis 32", cost, 32))
+    for cost in COSTS[:2]:
+        out.append(filled("trellis 32, rows only", cost, 32, columns=False))
         out.append(filled("waterfilled", cost))
-        out.append(filled("trellis 32, embedding columns", cost, 32, ("embedding",)))
-    out += [filled("trellis 8", middle, 8), filled("trellis 256", middle, 256)]
-    out += [
-        Case("trellis 8, not balanced", middle, Waterfilled(plain, middle, 8), 8),
-        Case("trellis 8, all columns", middle, Waterfilled(plain, middle, 8), 8, everywhere),
-        Case("waterfilled, λ 0", middle, unpriced, balanced=True),
-    ]
-    out += [clipped("nearest int6", part, None) for part in CLIPS[:2]]
-    return out + [searched(6), searched(5)]
-
-
-def measured(
-    case: Case,
-    model: Transformer,
-    moments: Mapping[str, Moments],
-    text: Text,
-    rows: torch.Tensor,
-    names: list[str],
-    old: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """A row of the results."""
-    floats, start = matrices(model), time.process_time()
-    found = {}
-    for name, w in floats.items():
-        scales = "columns" if name == "bigram" else "both" if name in case.columns else "rows"
-        found[name] = case.quantizer(name, w, scales)  # type: ignore[arg-type]
-    seconds = time.process_time() - start
-    sizes = {} if old is None else dict(old["coded_bytes"])
-    for coder in names:
-        if coder == "trellis":
-            sizes[coder] = sum(trellis_bytes(q, case.n_states) for q in found.values())
-        elif coder not in sizes:
-            sizes[coder] = sum(generic_bytes(q, case.n_states, coder) for q in found.values())
-    told = sum(moments[n].loss(w - found[n].floats()) for n, w in floats.items())
-    bits = old["bpb"] * text.n_bytes if old else text.bits(with_matrices(model, found))
-    row = {
-        "quantizer": case.name,
-        "at": case.at,
-        "bpb": bits / text.n_bytes,
-        "told_nats_a_token": told,
-        "scale_bytes": sum(scale_bytes(q) for q in found.values()),
-        "coded_bytes": sizes,
-        "quantize_cpu_seconds": seconds,
-    }
-    if case.runs:
-        row["integer_bpb"] = text.integer_bits(quantize(model, rows, case.quantizer)) / text.n_bytes
-    return row
+    out += [clipped("nearest int6", part, None) for part in (0.7, 0.45)]
+    for n in (6, 5):
+        out.append(Case("clip search", n, Gptq({"matrix": n, "embedding": n + 1}, None)))
+    for n in (6, 5):
+        out.append(Case("row maximum", n, Range({"matrix": n, "embedding": n + 1})))
+    for cost in COSTS[:2]:
+        out.append(filled("trellis 8", cost, 8))
+        out.append(filled("waterfilled, λ 0", cost, price_of_bits=0.0))
+    return out
 
 
 def scale_bytes(q: Quantized) -> int:
     return sum(s.nbytes for s in (q.row_scales, q.column_scales) if s is not None)
 
 
-def generic_bytes(q: Quantized, n_states: int, coder: str) -> int:
-    """Scales and a stream; of a trellis, that of its indices: the coder sees no states."""
-    values = q.values >> 1 if n_states > 1 else q.values
-    stream = coders.encode(values, coder)
-    if not np.array_equal(coders.decode(stream), values):
+def coded_bytes(q: Quantized, n_states: int, coder: str) -> int:
+    """Scales and a stream.  Of a trellis, the indices: only ``trellis`` sees the states too."""
+    if coder == "trellis":
+        values: NDArray[Any] = q.values.astype(np.int8)
+        stream = trellis_coder.encode(values, n_states)
+        again: NDArray[Any] = trellis_coder.decode(stream, values.shape)
+    else:
+        values = q.values >> 1 if n_states > 1 else q.values
+        stream = coders.encode(values, coder)
+        again = coders.decode(stream)
+    if not np.array_equal(again, values):
         raise SystemExit(f"{coder}: what was decoded is not what was encoded")
     return len(stream) + scale_bytes(q)
-
-
-def trellis_bytes(q: Quantized, n_states: int) -> int:
-    """Scales and a stream of the adaptive coder that knows the states."""
-    x = q.values.astype(np.int8)
-    payload = trellis_coder.encode(x, n_states)
-    if not np.array_equal(trellis_coder.decode(payload, x.shape), x):
-        raise SystemExit("trellis: what was decoded is not what was encoded")
-    return len(payload) + scale_bytes(q)
 
 
 def with_matrices(model: Transformer, found: Mapping[str, Quantized]) -> Transformer:

@@ -382,36 +382,42 @@ def trellis(results: dict[str, Any]) -> str:
 
 
 def quantizers(results: dict[str, Any]) -> str:
-    """Bytes and loss of every quantizer and coder, and bytes at the baseline's loss."""
-    base = results["float_bpb"]
-    coders = sorted({name for row in results["rows"] for name in row["coded_bytes"]})
-    rows = [
-        [
-            f"{row['quantizer']}, {row['at']:g}",
-            f"{row['bpb'] - base:+.4f}",
-            f"{row['integer_bpb'] - base:+.4f}" if "integer_bpb" in row else "",
-            *(f"{n:,}" if (n := row["coded_bytes"].get(name)) else "" for name in coders),
-        ]
-        for row in sorted(results["rows"], key=lambda row: (row["quantizer"], row["at"]))
-    ]
-    baseline = next(r for r in results["rows"] if (r["quantizer"], r["at"]) == ("GPTQ int6", 1.0))
-    n_baseline = baseline["coded_bytes"]["brotli"]
-    equal = []
-    for name in dict.fromkeys(row["quantizer"] for row in results["rows"]):
-        for coder in coders:
-            n_bytes = bytes_at(results, name, coder, baseline["bpb"] - base)
-            if n_bytes is not None:
-                change = f"{100 * (n_bytes / n_baseline - 1):+.1f}%"
-                equal.append((n_bytes, [name, coder, f"{n_bytes:,.0f}", change]))
+    """Loss of every quantizer and its fewest bytes, and bytes by coder at the baseline's loss."""
+    base, found = results["float_bpb"], results["rows"]
+    rows = []
+    for row in sorted(found, key=lambda row: (row["quantizer"], row["at"])):
+        n_bytes, coder = min((n, name) for name, n in row["coded_bytes"].items())
+        engine = f"{row['integer_bpb'] - base:+.4f}" if "integer_bpb" in row else ""
+        name = f"{row['quantizer']}, {row['at']:g}"
+        rows.append([name, f"{row['bpb'] - base:+.4f}", engine, f"{n_bytes:,}", coder])
+    baseline = next(r for r in found if (r["quantizer"], r["at"]) == ("GPTQ int6", 1.0))
+    n_baseline, loss = baseline["coded_bytes"]["brotli"], baseline["bpb"] - base
+    coders = sorted({name for row in found for name in row["coded_bytes"]})
+    at_loss = {
+        name: {coder: bytes_at(results, name, coder, loss) for coder in coders}
+        for name in dict.fromkeys(row["quantizer"] for row in found)
+    }
+    fewest = {name: min(filter(None, sizes.values()), default=0) for name, sizes in at_loss.items()}
+    names = sorted((name for name in fewest if fewest[name]), key=lambda name: fewest[name])
+    coders.sort(key=lambda coder: min(at_loss[name][coder] or math.inf for name in names))
+
+    def change(n_bytes: float | None) -> str:
+        return f"{100 * (n_bytes / n_baseline - 1):+.1f}%" if n_bytes else ""
+
     return (
         f"{results['n_weights']:,} weights; float model {base:.4f} bpb on "
         f"{results['held_out_tokens']:,} held-out tokens; loss is what quantizing adds.\n\n"
-        + markdown(["quantizer, knob", "loss, bpb", "by the integer engine", *coders], rows)
-        + f"\nAt the loss of GPTQ int6 ({baseline['bpb'] - base:+.4f} bpb), between two measured "
-        "points (bytes over the logarithm of the loss):\n\n"
         + markdown(
-            ["quantizer", "coder", "bytes", "against GPTQ int6 + brotli"],
-            [row for _, row in sorted(equal)],
+            ["quantizer, knob", "loss, bpb", "by the integer engine", "fewest bytes", "coder"], rows
+        )
+        + f"\nAt the loss of GPTQ int6 ({loss:+.4f} bpb), between two measured points (bytes over "
+        f"the log of the loss), against the {n_baseline:,} bytes of GPTQ int6 with brotli:\n\n"
+        + markdown(
+            ["coder", *names],
+            [
+                *([coder, *(change(at_loss[name][coder]) for name in names)] for coder in coders),
+                ["fewest bytes", *(f"{fewest[name]:,.0f}" for name in names)],
+            ],
         )
     )
 
@@ -419,16 +425,18 @@ def quantizers(results: dict[str, Any]) -> str:
 def artifacts(results: dict[str, Any]) -> str:
     """Bytes of artifacts by coder, and of archives made with them."""
     texts, first = results["raw_bytes"], results["rows"][0]
+    coders = list(first["file_bytes"])
     rows = [
         [
             row["quantizer"],
-            *(f"{row['file_bytes'][coder]:,}" for coder in ("ans", "auto", "cm")),
+            *(f"{row['file_bytes'][coder]:,}" for coder in coders),
             f"{100 * (row['file_bytes']['auto'] / first['file_bytes']['ans'] - 1):+.1f}%",
             *(f"{8 * row['archive_bytes'][text] / n:.4f}" for text, n in texts.items()),
         ]
         for row in results["rows"]
     ]
-    head = ["quantizer, knob", "ans", "auto", "cm", "", *(f"bpb, {text}" for text in texts)]
+    against = "auto against the first's ans"
+    head = ["quantizer, knob", *coders, against, *(f"bpb, {text}" for text in texts)]
     sizes = ", ".join(f"{n:,} bytes of {text}" for text, n in texts.items())
     return f"Whole files, each archive decompressed again: {sizes}.\n\n{markdown(head, rows)}"
 
@@ -663,7 +671,7 @@ def adaptation(results: dict[str, Any]) -> str:
             f"bytes, blocks of {tuned['block']} symbols behind {tuned['context']}, one step a "
             f"block, CPU time of one thread.\n\n{markdown(head, rows)}"
         )
-    if found := results.get("documents"):
+    if (found := results.get("documents")) and found["rows"]:
         out += f"{out and chr(10)}{by_documents(found)}"
     return out
 
