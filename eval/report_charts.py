@@ -172,6 +172,7 @@ def break_even(ours: Rate, others: Sequence[Rate], crossing_bytes: float | None)
     shapes: list[str] = []
     tags: list[str] = []
     ends: list[float] = []
+    lowest = min([*others, ours], key=lambda rate: rate.bpb + 8 * rate.needs_bytes / most)
     for rate in [*others, ours]:
         total = rate.bpb + 8 * rate.needs_bytes / sizes
         inside = total <= top
@@ -184,7 +185,7 @@ def break_even(ours: Rate, others: Sequence[Rate], crossing_bytes: float | None)
         colour = {"curve": " t-ours", "primed": " t-second"}.get(rate.css, "")
         level = 100 * (1 - float(total[-1]) / top)
         is_near = any(abs(level - other) < _NEAR_PERCENT for other in ends)
-        place = "left below" if is_near or rate is ours else "left"  # ours is the lowest
+        place = "left below" if rate is lowest or (is_near and ours is lowest) else "left"
         ends.append(level)
         tags.append(
             f'<span class="tag {place}{colour}" style="left:100%;top:{level:.2f}%">'

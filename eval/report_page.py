@@ -146,8 +146,9 @@ def _headline(contents: Contents) -> str:
 def _comparison(contents: Contents) -> str:
     """Bytes of everyone, the smallest first; what a decoder needs apart, and added."""
     receipt, n = contents.receipt, contents.receipt.input_bytes
-    model = visible(receipt.model_name.encode("utf-8", "surrogateescape"))
-    rows = [(f"pgolf-codec, {model}", receipt.file_bytes, receipt.model_bytes, "ours")]
+    name = visible(receipt.model_name.encode("utf-8", "surrogateescape"))
+    name = name if isinstance(receipt, PredictorReceipt) else f"pgolf-codec, {name}"
+    rows = [(name, receipt.file_bytes, receipt.model_bytes, "ours")]
     rows += [(one.name, one.n_bytes, 0, "") for one in contents.classical]
     primed = contents.primed
     if primed is not None:
@@ -196,7 +197,8 @@ def _with_the_model(contents: Contents) -> str:
     """Where the lines cross when all that a decoder needs is counted."""
     receipt, best, n = contents.receipt, contents.best, contents.receipt.input_bytes
     assert best is not None
-    ours = Rate("pgolf-codec", 8 * receipt.file_bytes / n, receipt.model_bytes, "curve")
+    name = "the predictor" if isinstance(receipt, PredictorReceipt) else "pgolf-codec"
+    ours = Rate(name, 8 * receipt.file_bytes / n, receipt.model_bytes, "curve")
     others = [Rate(best.name, 8 * best.n_bytes / n, 0, "flat")]
     if contents.primed is not None:
         bpb, needs = 8 * contents.primed.n_bytes / n, contents.primed.dictionary_bytes
