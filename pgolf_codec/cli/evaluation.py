@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pgolf_codec import files
 from pgolf_codec.cli import OK, UsageError
-from pgolf_codec.cli.options import add_model, add_threads, measure, positive
+from pgolf_codec.cli.options import add_threads, measure, positive
 from pgolf_codec.cli.referee import hint_archive, read_text
+from pgolf_codec.errors import LossyTokenizerError
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
+    from pgolf_codec.codec.tokenizer import Tokenizer
     from pgolf_codec.eval.evaluation import Contexts, Evaluation
     from pgolf_codec.eval.foreign import Text
     from pgolf_codec.eval.tuning import Schedule
@@ -37,7 +39,9 @@ RATES = {
 
 def eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs=1, metavar="TEXT", help="any file; `-`: standard input")
-    add_model(parser)
+    parser.add_argument(
+        "-m", "--model", help="an embedded model's name, a .pglm file, or a checkpoint of `train`"
+    )
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
@@ -121,10 +125,9 @@ def _by_integers(options: argparse.Namespace, text: Text, progress: Progress) ->
     import pgolf_codec
     from pgolf_codec.codec.adaptation import adapted
     from pgolf_codec.eval.evaluation import evaluate_integers
-    from pgolf_codec.eval.vocabulary import of_tokenizer
 
     model = pgolf_codec.load_model(options.model)
-    vocabulary = _vocabulary(options) or of_tokenizer(model.tokenizer)
+    vocabulary = _vocabulary(options) or _own_vocabulary(model.tokenizer)
     reading = _contexts(options)
     return evaluate_integers(
         model if options.adapt is False else adapted(model),
@@ -140,7 +143,6 @@ def _by_integers(options: argparse.Namespace, text: Text, progress: Progress) ->
 def _by_floats(options: argparse.Namespace, text: Text, progress: Progress) -> Evaluation:
     import pgolf_codec
     from pgolf_codec.eval.evaluation import evaluate_float
-    from pgolf_codec.eval.vocabulary import of_tokenizer
     from pgolf_codec.models import DEFAULT, embedded_paths
 
     name = options.model or DEFAULT
@@ -150,7 +152,7 @@ def _by_floats(options: argparse.Namespace, text: Text, progress: Progress) -> E
     if vocabulary is None and path.suffix == CHECKPOINT:
         raise UsageError(f"{path} has no tokenizer in it: name one with --tokenizer")
     reading = _contexts(options, FLOAT_CONTEXT)
-    vocabulary = vocabulary or of_tokenizer(pgolf_codec.load_model(name).tokenizer)
+    vocabulary = vocabulary or _own_vocabulary(pgolf_codec.load_model(name).tokenizer)
     return evaluate_float(
         path,
         text,
@@ -221,6 +223,16 @@ def _vocabulary(options: argparse.Namespace) -> Vocabulary | None:
     from pgolf_codec.eval.vocabulary import read_vocabulary
 
     return read_vocabulary(options.tokenizer)
+
+
+def _own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """That of a model, which can't tell how a lossy one reads text."""
+    from pgolf_codec.eval.vocabulary import of_tokenizer
+
+    try:
+        return of_tokenizer(tokenizer)
+    except LossyTokenizerError as error:
+        raise LossyTokenizerError(f"{error}; name its SentencePiece .model: --tokenizer") from None
 
 
 def _proof(options: argparse.Namespace, reading: Contexts, vocabulary: Vocabulary) -> str:
