@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Any] = {"machine": machine(device, options.reduced), "models": []}
     for model in models():
         config = model.artifact.weights.config
-        fused = TorchEngine.fuses(device, config)
+        fused = TorchEngine.fuses(device)
         results["models"].append(
             {
                 "name": model.name,

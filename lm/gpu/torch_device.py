@@ -40,7 +40,7 @@ class TorchDevice:
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
             config = _weights(model).config
-            fused = TorchEngine.fuses(self.device, config)
+            fused = TorchEngine.fuses(self.device)
             fitting = int(MEMORY_SHARE * memory) // lane_bytes(config, fused)
             most = min(most, max(LANES, fitting // LANES * LANES))
         return most

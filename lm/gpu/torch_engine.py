@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgolf_codec.errors import DeviceError
-from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.gpu import torch_ops as ops
 from pgolf_codec.lm.gpu.torch_lanes import FusedLanes, Lanes, TorchSession
 from pgolf_codec.lm.gpu.torch_ops import Matrix, WideMatrix
@@ -37,13 +36,6 @@ from pgolf_codec.lm.integers.numerics import (
 )
 from pgolf_codec.lm.integers.tables import cosine_table, sigmoid_table
 from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, multipliers
-from pgolf_codec.lm.model_config import default
-
-NOT_FUSED = (
-    *("activation", "unet", "parallel_layers"),
-    *("value_layers", "xsa_layers", "attention_gate", "embedding_columns"),
-)
-"""Switches that :mod:`pgolf_codec.lm.gpu.triton_ops` does not know."""
 
 
 def open_device(name: str) -> torch.device:
@@ -118,11 +110,9 @@ class TorchEngine:
         *,
         fused: bool | None = None,
     ) -> None:
-        """``fused``: whether the kernels of :mod:`triton_ops` are used where they know the graph;
-        None is where they can."""
+        """``fused``: whether the kernels of :mod:`triton_ops` are used; None is where they can."""
         c, t = weights.config, weights.tensors
-        fused = self.fuses(device, c) if fused is None else fused
-        self.fused = fused and _is_plain(c)
+        self.fused = self.fuses(device) if fused is None else fused
         self.config, self.fingerprint, self.device = c, fingerprint, device
         self.n_symbols = c.vocab_size
         residual = int(t["residual_frac"][0])
@@ -166,11 +156,10 @@ class TorchEngine:
         self.passes = [layers[i] for i in c.order]
 
     @staticmethod
-    def fuses(device: torch.device, config: ModelConfig) -> bool:
+    def fuses(device: torch.device) -> bool:
         """Whether :mod:`triton_ops` can be used."""
-        if device.type != "cuda" or importlib.util.find_spec("triton") is None:
-            return False
-        return _is_plain(config) and ops.int8_products_hold(device)
+        has_triton = importlib.util.find_spec("triton") is not None
+        return device.type == "cuda" and has_triton and ops.int8_products_hold(device)
 
     def session(self, n_streams: int) -> TorchSession:
         return TorchSession(self, n_streams)
@@ -224,7 +213,3 @@ class TorchEngine:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-
-def _is_plain(c: ModelConfig) -> bool:
-    return all(getattr(c, name) == default(name) for name in NOT_FUSED)

@@ -304,6 +304,7 @@ class FusedLanes(Lanes):
             ops.Bytes(matrix.no_bytes(rows), zeros(rows, dtype=torch.int32))
             for matrix in (first.qkv, first.wo, first.down)
         )
+        self._kept = zeros(len(engine.skips), rows, c.d_model, dtype=torch.int32)
         self._normed = engine.head.no_halves(rows)
 
     def _ring_dtypes(self, e: TorchEngine) -> tuple[list[torch.dtype], list[torch.dtype]]:
@@ -312,27 +313,53 @@ class FusedLanes(Lanes):
     def _forward(self) -> None:
         from pgolf_codec.lm.gpu import triton_ops as fused
 
-        e = self._engine
-        self._x0.copy_(self._embed(e)[0])
-        self._x.copy_(self._x0)
+        e, n_skips = self._engine, len(self._engine.skips)
+        x0, given = self._embed(e)
+        self._x0.copy_(x0)
+        self._x.copy_(x0)
         added = None
         for j, layer in enumerate(e.passes):
-            mixed = layer.mix_x, layer.mix_x0
-            fused.residual(self._x, self._x0, self._bytes, added=added, mixed=mixed)
-            fused.attention(
-                fused.Product.of(layer.qkv, self._bytes), self._position, e.phases, e.cosine,
-                layer.gain.view(-1), self._keys[j], self._values[j], self._scores,
-                e.output_bits, self._attended,
+            skips = n_skips <= j < 2 * n_skips
+            fused.residual(
+                self._x, self._x0, self._bytes, added=added,
+                kept=self._kept[j - 1] if 0 < j <= n_skips else None,
+                skipped=(self._kept[2 * n_skips - 1 - j], e.skips[j - n_skips]) if skips else None,
+                mixed=(layer.mix_x, layer.mix_x0),
             )  # fmt: skip
+            self._fused_attention(j, layer, given)
+            up = None
+            if layer.parallel:  # before x, and with it its bytes, is another
+                before = Bytes(self._bytes.q, self._bytes.factors.clone())
+                up = fused.Product.of(layer.up, before)
             fused.to_bytes(self._attended, self._attended_bytes)
             added = fused.Product.of(layer.wo, self._attended_bytes)
             fused.residual(self._x, self._x0, self._bytes, added=added)
-            up = fused.Product.of(layer.up, self._bytes)
-            fused.activation(up, layer.square_shift, e.hidden_limit, self._units)
+            up = up or fused.Product.of(layer.up, self._bytes)
+            fused.activation(up, layer.square_shift, e.hidden_limit, self._units, leaky=e.leaky)
             fused.to_bytes(self._units, self._unit_bytes)
             added = fused.Product.of(layer.down, self._unit_bytes)
-        fused.residual(self._x, self._x0, self._normed, added=added)
+        columns = e.head_columns if e.head_columns.numel() else None
+        fused.residual(
+            self._x, self._x0, self._normed, added=added, columns=columns, limit=e.head_limit
+        )
         self._position.add_(1)
+
+    def _fused_attention(self, j: int, layer: Layer, given: Given) -> None:
+        """The outputs of all heads from the bytes of x."""
+        from pgolf_codec.lm.gpu import triton_ops as fused
+
+        e, more, gate = self._engine, None, None
+        if layer.added is not None and given.values is not None:
+            more = ops.scale_(given.values.clone(), layer.added)
+            more = more.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).int()
+        if layer.gate is not None and layer.gate_bias is not None:
+            sums = layer.gate.sums(self._bytes.q)
+            gate = fused.Gate(sums, layer.gate.multipliers, layer.gate_bias, e.sigmoid)
+        fused.attention(
+            fused.Product.of(layer.qkv, self._bytes), self._position, e.phases, e.cosine,
+            layer.gain.view(-1), self._keys[j], self._values[j], self._scores, e.output_bits,
+            self._attended, limit=e.output_limit, exclusive=layer.exclusive, added=more, gate=gate,
+        )  # fmt: skip
 
     def _head_products(self, rows: slice) -> Tensor:
         return self._engine.head.of_halves(self._normed[:, rows].contiguous())

@@ -56,6 +56,11 @@ def _normed(x, r):
 
 
 @triton.jit
+def _mixed(x, y, first, second, limit):
+    return _clamp((x * first + y * second + 134217728) >> 28, limit)
+
+
+@triton.jit
 def _product(sums, factors, width, row, c, inside):
     """Products by bytes in int64 from the sums of bytes."""
     a = tl.load(sums + row * width + c, mask=inside, other=0).to(tl.int64)
@@ -64,14 +69,17 @@ def _product(sums, factors, width, row, c, inside):
 
 @triton.jit
 def _residual(
-    x_at, x0_at, sums, factors, multipliers, mix_x, mix_x0, q_at, new_factors, rows, sums_width,
-    q_width,
+    x_at, x0_at, sums, factors, multipliers, kept_at, skip, mix_x, mix_x0, columns, q_at,
+    new_factors, rows, sums_width, q_width, limit,
     D: tl.constexpr, BLOCK: tl.constexpr, LIMIT: tl.constexpr,
-    ADD: tl.constexpr, MIX: tl.constexpr, HALVES: tl.constexpr,
+    ADD: tl.constexpr, KEEP: tl.constexpr, SKIP: tl.constexpr, MIX: tl.constexpr,
+    HALVES: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One row: x = sat(x + sigma(product)), if ADD; x = mix of x and x0, if MIX.
+    """One row: x = sat(x + sigma(product)), if ADD; that is stored, too, if KEEP; what was stored
+    before is added, if SKIP, or x itself, if it is stored here; x = mix of x and x0, if MIX.
 
-    Then its bytes, normalised by their factor; or, if HALVES, both bytes of its norm.
+    Then its bytes, normalised by their factor; or, if HALVES, both bytes of its norm, whose
+    columns are scaled, if COLUMNS.
     """
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
@@ -80,16 +88,22 @@ def _residual(
     if ADD:
         a = _product(sums, factors, sums_width, row, c, inside)
         x = _clamp(x + _scale(a, tl.load(multipliers + c, mask=inside, other=0)), LIMIT)
+    if KEEP:
+        tl.store(kept_at + row * D + c, x.to(tl.int32), mask=inside)
+    if SKIP:
+        before = x if KEEP else tl.load(kept_at + row * D + c, mask=inside, other=0).to(tl.int64)
+        x = _mixed(x, before, 268435456, tl.load(skip + c, mask=inside, other=0), LIMIT)
     if MIX:
         x0 = tl.load(x0_at + row * D + c, mask=inside, other=0).to(tl.int64)
-        a = x * tl.load(mix_x + c, mask=inside, other=0)
-        a += x0 * tl.load(mix_x0 + c, mask=inside, other=0)
-        x = _clamp((a + 134217728) >> 28, LIMIT)
+        first = tl.load(mix_x + c, mask=inside, other=0)
+        x = _mixed(x, x0, first, tl.load(mix_x0 + c, mask=inside, other=0), LIMIT)
     x = tl.where(inside, x, 0)
     tl.store(x_at + row * D + c, x.to(tl.int32), mask=inside)
     r = _rms(x, D)
     if HALVES:
         y = _normed(x, r)
+        if COLUMNS:
+            y = _clamp(_scale(y, tl.load(columns + c, mask=inside, other=0)), limit)
         tl.store(q_at + row * q_width + c, ((y & 255) - 128).to(tl.int8), mask=inside)
         tl.store(q_at + (rows + row) * q_width + c, (y >> 8).to(tl.int8), mask=inside)
     else:
@@ -122,15 +136,15 @@ def _to_bytes(activations, q_at, new_factors, q_width, N: tl.constexpr, BLOCK: t
 @triton.jit
 def _activation(
     sums, factors, multipliers, units, sums_width, shift, half, limit,
-    F: tl.constexpr, BLOCK: tl.constexpr,
+    F: tl.constexpr, BLOCK: tl.constexpr, LEAKY: tl.constexpr,
 ):  # fmt: skip
-    """Some columns of one row: LeakyReLU(1/2) squared."""
+    """Some columns of one row: LeakyReLU(1/2) squared, or ReLU."""
     row = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = c < F
     a = _product(sums, factors, sums_width, row, c, inside)
     u = _clamp(_scale(a, tl.load(multipliers + c, mask=inside, other=0)), 32767)
-    u = tl.where(u < 0, u >> 1, u)
+    u = tl.where(u < 0, u >> 1, u) if LEAKY else tl.maximum(u, 0)
     u = tl.minimum((u * u + half) >> shift, limit)
     tl.store(units + row * F + c, u.to(tl.int16), mask=inside)
 
@@ -173,11 +187,16 @@ def _share(d):
 @triton.jit
 def _attention(
     sums, factors, multipliers, positions, phases, cosine, gain, keys, values, scores,
-    outputs, sums_width, window, slots_a_row, bits,
+    added, gate_sums, gate_multipliers, gate_bias, sigmoid,
+    outputs, sums_width, gate_width, window, slots_a_row, bits, limit,
     HEADS: tl.constexpr, GROUPS: tl.constexpr, K: tl.constexpr, KB: tl.constexpr,
     HALF: tl.constexpr, LIMIT: tl.constexpr, SLOTS: tl.constexpr,
+    ADDED: tl.constexpr, EXCLUSIVE: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
     """One head of one row.
+
+    If ADDED, ``added`` joins the value; if EXCLUSIVE, the output loses its part along the
+    value; if GATED, it is multiplied by the sigmoid of the head's gate.
 
     The newest key and value are taken from registers: only then it does not matter
     whether the ring, which this head's group writes them to, has them already.
@@ -196,7 +215,11 @@ def _attention(
                        position, phases, cosine, K, KB, HALF, LIMIT)  # fmt: skip
     first = (HEADS + GROUPS + group) * K
     v = _product(sums, factors, sums_width, row, first + c, inside)
-    v = _clamp(_scale(v, tl.load(multipliers + first + c, mask=inside, other=0)), 127)
+    v = _scale(v, tl.load(multipliers + first + c, mask=inside, other=0))
+    if ADDED:
+        more = tl.load(added + (row * GROUPS + group) * K + c, mask=inside, other=0)
+        v = _clamp(v, LIMIT) + more.to(tl.int64)
+    v = _clamp(v, 127)
     v = tl.where(inside, v, 0).to(tl.int32)
     ring = (row * GROUPS + group) * window * K
     if head % (HEADS // GROUPS) == 0:
@@ -229,6 +252,15 @@ def _attention(
         o += tl.sum(w.to(tl.int32)[:, None] * vs, 0)
     inverse = (tl.full((), 4294967296, tl.int64) << bits) // total
     mean = (o.to(tl.int64) * inverse + 2147483648) >> 32
+    if EXCLUSIVE:
+        size = tl.maximum(tl.sum(v * v), 1).to(tl.int64)
+        part = tl.sum(mean * v) * v * (tl.full((), 4294967296, tl.int64) // size)
+        mean = _clamp(mean - ((part + 2147483648) >> 32), limit)
+    if GATED:
+        z = _product(gate_sums, factors, gate_width, row, head, head < HEADS)
+        z = _scale(z, tl.load(gate_multipliers + head)) + tl.load(gate_bias + head)
+        half = tl.load(sigmoid + tl.minimum(tl.maximum(z, -z), 8191))
+        mean = (mean * tl.where(z < 0, 16384 - half, half) + 8192) >> 14
     tl.store(outputs + (row * HEADS + head) * K + c, mean.to(tl.int16), mask=inside)
 
 
@@ -248,6 +280,20 @@ class Product:
         return cls(matrix.sums(x.q), x.factors, matrix.multipliers)
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What heads are gated by: a product by the bytes that ``qkv`` is multiplied with."""
+
+    sums: Tensor
+    """(rows, H padded) int32."""
+    multipliers: Tensor
+    """(H) int64."""
+    bias: Tensor
+    """(H) int64."""
+    sigmoid: Tensor
+    """Its table, int64."""
+
+
 def _block(n: int) -> int:
     return max(16, int(triton.next_power_of_2(n)))
 
@@ -258,18 +304,30 @@ def residual(
     into: Bytes | Tensor,
     *,
     added: Product | None = None,
+    kept: Tensor | None = None,
+    skipped: tuple[Tensor, Tensor] | None = None,
     mixed: tuple[Tensor, Tensor] | None = None,
+    columns: Tensor | None = None,
+    limit: int = 0,
 ) -> None:
-    """x (rows, D) int32 in place: plus sigma of a product, then mixed with x0; its bytes with
-    those factors that normalise go ``into`` bytes, or its norm into halves (2, rows, K padded)."""
+    """x (rows, D) int32 in place: plus sigma of a product, which goes into ``kept`` (rows, D);
+    plus what was kept before times factors (D) of ``skipped``; then mixed with x0.
+
+    Its bytes with those factors that normalise go ``into`` bytes, or its norm, times
+    ``columns`` (D) and within ``limit``, into halves (2, rows, K padded).
+    Of ``kept`` and ``skipped`` in one call, both are of the same tensor.
+    """
     rows, d = x.shape
     product = added or Product(x, x, x)  # not read
+    kept_at, skip = skipped or (x if kept is None else kept, x)
     mix_x, mix_x0 = mixed or (x0, x0)
     q, factors = into if isinstance(into, Bytes) else (into, x)
     _residual[(rows,)](
-        x, x0, product.sums, product.factors, product.multipliers, mix_x, mix_x0, q, factors,
-        rows, product.sums.shape[1], q.shape[-1], D=d, BLOCK=_block(d), LIMIT=RESIDUAL_LIMIT,
-        ADD=added is not None, MIX=mixed is not None, HALVES=isinstance(into, Tensor),
+        x, x0, product.sums, product.factors, product.multipliers, kept_at, skip, mix_x, mix_x0,
+        x if columns is None else columns, q, factors, rows, product.sums.shape[1], q.shape[-1],
+        limit, D=d, BLOCK=_block(d), LIMIT=RESIDUAL_LIMIT, ADD=added is not None,
+        KEEP=kept is not None, SKIP=skipped is not None, MIX=mixed is not None,
+        HALVES=isinstance(into, Tensor), COLUMNS=columns is not None,
     )  # fmt: skip
 
 
@@ -280,13 +338,13 @@ def to_bytes(x: Tensor, into: Bytes) -> None:
     _to_bytes[(rows,)](x, into.q, into.factors, into.q.shape[1], N=n, BLOCK=block)
 
 
-def activation(product: Product, shift: int, limit: int, units: Tensor) -> None:
+def activation(product: Product, shift: int, limit: int, units: Tensor, *, leaky: bool) -> None:
     """The hidden units (rows, F) int16 from the product with ``up``."""
     rows, f = units.shape
     block = min(COLUMNS, _block(f))
     _activation[(rows, triton.cdiv(f, block))](
         product.sums, product.factors, product.multipliers, units, product.sums.shape[1],
-        shift, (1 << shift) >> 1, limit, F=f, BLOCK=block,
+        shift, (1 << shift) >> 1, limit, F=f, BLOCK=block, LEAKY=leaky,
     )  # fmt: skip
 
 
@@ -301,17 +359,27 @@ def attention(
     scores: Tensor,
     bits: int,
     outputs: Tensor,
+    *,
+    limit: int,
+    exclusive: bool = False,
+    added: Tensor | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """All heads from the product with ``qkv``; rings (rows, G, W, K) int8 get the newest.
 
     ``gain`` is (H) int64, ``scores`` (rows, H, at least W) int32 scratch, ``outputs``
-    (rows, H K) int16 with ``bits`` more fraction bits than values.
+    (rows, H K) int16 with ``bits`` more fraction bits than values; ``limit`` is theirs.
+    ``added`` (rows, G, K) int32 joins the values.
     """
     rows, groups, window, d_head = keys.shape
     heads = gain.numel()
+    gates = gate or Gate(product.sums, gain, gain, gain)  # not read
     _attention[(rows, heads)](
         product.sums, product.factors, product.multipliers, positions, phases, cosine, gain,
-        keys, values, scores, outputs, product.sums.shape[1], window, scores.shape[2], bits,
+        keys, values, scores, product.sums if added is None else added, gates.sums,
+        gates.multipliers, gates.bias, gates.sigmoid, outputs, product.sums.shape[1],
+        gates.sums.shape[1], window, scores.shape[2], bits, limit,
         HEADS=heads, GROUPS=groups, K=d_head, KB=_block(d_head), HALF=phases.numel(),
-        LIMIT=RESIDUAL_LIMIT, SLOTS=SLOTS,
+        LIMIT=RESIDUAL_LIMIT, SLOTS=SLOTS, ADDED=added is not None, EXCLUSIVE=exclusive,
+        GATED=gate is not None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from tiny_model import PARTS, hot_weights, prose_ids, tiny_config
 
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm.conversion.fold import FOLDED
-from pgolf_codec.lm.gpu.torch_engine import NOT_FUSED, TorchEngine
+from pgolf_codec.lm.gpu.torch_engine import TorchEngine
 from pgolf_codec.lm.integers.engine import Engine
 from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.lm.model_config import ModelConfig
@@ -80,11 +80,3 @@ def test_a_preset(name: str, tokenizer: Tokenizer) -> None:
     expected = Engine(weights, bytes(32)).session(2).intervals(ids)
     found = TorchEngine(weights, bytes(32), CPU).session(2).intervals(ids)
     assert digest(*found) == digest(*expected)
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_kernels_are_fused_where_they_know_the_graph(name: str, tokenizer: Tokenizer) -> None:
-    weights = changed(PARTS[name], tokenizer, 1)
-    engine = TorchEngine(weights, bytes(32), CPU, fused=True)
-    assert engine.fused == (not PARTS[name].keys() & set(NOT_FUSED))
-    assert not TorchEngine(weights, bytes(32), CPU).fused
