@@ -2,8 +2,9 @@
 
 The model is tried unless a sample says that it is hopeless; the smallest of
 stored, zstd and model is kept.  zstd at its best takes as long as a tenth of the model's
-work, so that it is asked only where a quick estimate says that it may be the smaller.  A frame is decoded only after its check has been
-found right, and handed out only after the check of the raw bytes has.
+work, so that it is asked only where a quick estimate says that it may be the smaller.
+A frame is decoded only after its check has been found right, and handed out only after the
+check of the raw bytes has.
 """
 
 from __future__ import annotations
