@@ -23,6 +23,22 @@ WEIGHTS = ("float", "ternary", "binary")
 MAX_PASSES = 64
 
 
+ONLY_FOR_TRAINING: dict[str, Any] = {
+    "weights": "float",
+    "weight_group": 0,
+    "qk_norm": True,
+    "smear": "add",
+    "norm_scale": False,
+    "attention_rank": 0,
+    "mlp_rank": 0,
+    "embedding_rank": 0,
+    "document_mask": False,
+    "mtp_heads": 0,
+    "mtp_weight": 0.2,
+}
+"""Switches that a model in integers has not, and what they are there."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """The graph of a decoder-only transformer.

@@ -18,22 +18,9 @@ from pgolf_codec.errors import ExportError
 from pgolf_codec.lm.floats.blocks import Block
 from pgolf_codec.lm.floats.model import MATRICES, Transformer
 from pgolf_codec.lm.floats.part import Part
-from pgolf_codec.lm.model_config import ModelConfig
+from pgolf_codec.lm.model_config import ONLY_FOR_TRAINING, ModelConfig
 
-FOLDED = {
-    "weights": "float",
-    "weight_group": 0,
-    "qk_norm": True,
-    "smear": "add",
-    "norm_scale": False,
-    "attention_rank": 0,
-    "mlp_rank": 0,
-    "embedding_rank": 0,
-    "embedding_columns": False,
-    "document_mask": False,
-    "mtp_heads": 0,
-    "mtp_weight": 0.2,
-}
+FOLDED = {**ONLY_FOR_TRAINING, "embedding_columns": False}
 """What these switches are behind :func:`fold`."""
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pgolf_codec.errors import CorruptError
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.integers.numerics import GAIN_BITS
+from pgolf_codec.lm.model_config import ONLY_FOR_TRAINING
 
 INT32_MAX = (1 << 31) - 1
 
@@ -79,6 +80,9 @@ class IntegerWeights:
     tensors: dict[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
+        for switch, there in ONLY_FOR_TRAINING.items():
+            if (value := getattr(self.config, switch)) != there:
+                raise CorruptError(f"model config: {switch} {value!r} is for training only")
         specs = tensor_specs(self.config)
         if set(specs) != set(self.tensors):
             odd = sorted(set(specs) ^ set(self.tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def test_missing_and_unknown_tensors(weights: IntegerWeights) -> None:
     for tensors in (without, weights.tensors | {"bias": np.zeros(3)}):
         with pytest.raises(CorruptError, match="missing or unknown"):
             IntegerWeights(weights.config, tensors)
+
+
+@pytest.mark.parametrize(("switch", "value"), [("smear", "gate"), ("qk_norm", False)])
+def test_switches_of_training(weights: IntegerWeights, switch: str, value: object) -> None:
+    """An engine that does not know them must not code as if they were off."""
+    config = dataclasses.replace(weights.config, **{switch: value})
+    with pytest.raises(CorruptError, match=f"{switch} .* for training only"):
+        IntegerWeights(config, weights.tensors)
 
 
 def test_n_params(weights: IntegerWeights) -> None:
