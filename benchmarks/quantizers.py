@@ -123,6 +123,8 @@ class Bench:
 
     model: Transformer
     even_model: Transformer
+    moments: dict[str, Moments]
+    even_moments: dict[str, Moments]
     cases: list[Case]
     text: Text
     ranges: torch.Tensor
@@ -147,7 +149,8 @@ class Bench:
         ranges = calibration_rows(tokens / "train.bin", 16, ROW)
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
-        return cls(model, even_model, cases(known, even), text, ranges, results, keep)
+        all_cases = cases(known, even)
+        return cls(model, even_model, known, even, all_cases, text, ranges, results, keep)
 
     def measure(self, case: Case, names: list[str]) -> None:
         """Add to the results what is missing of these coders."""
@@ -162,6 +165,7 @@ class Bench:
                 "quantizer": case.name,
                 "at": case.at,
                 "bpb": self.text.bits(with_matrices(model, found)) / self.text.n_bytes,
+                "told_nats_a_token": self.told(case, model, found),
                 "scale_bytes": sum(scale_bytes(q) for q in found.values()),
                 "coded_bytes": {},
                 "quantize_cpu_seconds": seconds,
@@ -177,6 +181,11 @@ class Bench:
                 )
         RESULT.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(row), flush=True)
+
+    def told(self, case: Case, model: Transformer, found: Mapping[str, Quantized]) -> float:
+        """The loss by second moments."""
+        moments = self.even_moments if case.balanced else self.moments
+        return sum(moments[n].loss(w - found[n].floats()) for n, w in matrices(model).items())
 
     def integers(self, case: Case, model: Transformer) -> tuple[dict[str, Quantized], float]:
         """Of every matrix, and the CPU seconds that quantizing took; 0 if they were kept."""
