@@ -74,11 +74,13 @@ class State(NamedTuple):
     bias: F32  # (n, V)
     shares: F32  # (n, V) the last weights times their bias
     rate: F32  # (n, 2) of the step that is due, and of the one that the next symbol brings
-    rows: U16  # (n, N_CONTEXTS, 2**LOG2_ROWS, ROW)
+    rows: U16  # (n, N_COLUMNS + COLUMN * 2**LOG2_ROWS, ROW): of columns, then as they are needed
+    n_rows: I64  # (n)
+    places: I32  # (n, COLUMN, 2**LOG2_ROWS): which of the rows, or 0
     chances: I32  # (n, N_CONTEXTS, LEVELS * LEVELS) in units of 2**-16
     by_context: I32  # (n, N_CONTEXTS * RANKS, INPUTS) in units of 2**-16
     by_band: I32  # (n, BANDS * RANKS, INPUTS)
-    row: I64  # (n, N_CONTEXTS) that each context has now
+    row: I64  # (n, N_CONTEXTS) of rows, that each context has now
     n_candidates: I64  # (n)
     candidates: I32  # (n, MAX_CANDIDATES)
     sets: I32  # (n, MAX_CANDIDATES, 2) rows of by_context and by_band
@@ -109,7 +111,9 @@ def new_state(widths: I32, n_streams: int) -> State:
         bias=bias,
         shares=zeros((n, v), np.float32),
         rate=np.zeros((n, 2), np.float32),
-        rows=zeros((n, N_CONTEXTS, 1 << LOG2_ROWS, ROW), np.uint16),  # touched where used
+        rows=zeros((n, N_COLUMNS + COLUMN * (1 << LOG2_ROWS), ROW), np.uint16),  # few are touched
+        n_rows=np.full(n, N_COLUMNS, np.int64),
+        places=zeros((n, COLUMN, 1 << LOG2_ROWS), np.int32),
         chances=chances,
         by_context=by_context,
         by_band=by_band,

@@ -107,10 +107,13 @@ def find_rows(s: State, lane: int) -> None:
             h = (h + np.uint64(symbol) + np.uint64(1)) * _MULTIPLIER
             h ^= h >> np.uint64(29)
         g = h * _MULTIPLIER
-        at = np.int64((g >> np.uint64(40)) & np.uint64(s.rows.shape[2] - 1))
+        at = np.int64((g >> np.uint64(40)) & np.uint64(s.places.shape[2] - 1))
         check = np.uint16(g >> np.uint64(16))
-        row = s.rows[lane, c, at]
-        s.row[lane, c] = at
+        if s.places[lane, c, at] == 0:
+            s.places[lane, c, at] = s.n_rows[lane]
+            s.n_rows[lane] += 1
+        s.row[lane, c] = s.places[lane, c, at]
+        row = s.rows[lane, s.row[lane, c]]
         if row[0] != check:
             row[0] = check
             for i in range(2 * SLOTS):
@@ -127,7 +130,7 @@ def find_candidates(s: State, lane: int) -> None:
         c = COLUMN - 1 - i if i < COLUMN else COLUMN
         room = MAX_CANDIDATES if c == COLUMN else MAX_BY_ORDER
         least = 2 if c == COLUMN else 1
-        row = s.rows[lane, c, s.row[lane, c]]
+        row = s.rows[lane, s.row[lane, c]]
         for q in range(SLOTS):
             if row[_COUNTS + q] < least or n >= room:
                 break
@@ -147,7 +150,7 @@ def hear(s: State, lane: int, z: int) -> None:
     """The opinions of all contexts on a candidate."""
     inputs, cells = s.inputs[lane, z], s.cells[lane, z]
     for c in range(N_CONTEXTS):
-        row = s.rows[lane, c, s.row[lane, c]]
+        row = s.rows[lane, s.row[lane, c]]
         inputs[1 + c] = 0
         cells[c] = -1
         if row[_COUNTS] > 0:
@@ -241,7 +244,7 @@ def learn(s: State, lane: int, symbol: int) -> None:
         if hit:
             break
     for c in range(N_CONTEXTS):
-        count(s.rows[lane, c, s.row[lane, c]], symbol)
+        count(s.rows[lane, s.row[lane, c]], symbol)
     s.bias[lane, symbol] = min(s.bias[lane, symbol] + s.bias[lane, symbol] * _STEP, _MOST)
     s.rate[lane, 0] = s.rate[lane, 1]
     s.history[lane, s.position[lane] & (HISTORY - 1)] = symbol
