@@ -3,7 +3,8 @@
     python benchmarks/speed.py TEXT        writes benchmarks/results/speed.json
 
 Texts are 1,000,000 bytes of TEXT, repeated if it is shorter.  Figures are medians of
-several runs, in turns; first use is with an empty cache of machine code.
+several runs, in turns, xz among them as a yardstick: a shared machine's speed varies by two.
+First use is with an empty cache of machine code.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-from record_size import record_size_model
 
 from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.codec.workers import default_threads
@@ -25,6 +25,13 @@ from pgolf_codec.codec.workers import default_threads
 RESULT = Path(__file__).resolve().parent / "results" / "speed.json"
 RUNS = {"nano": 3, "nano, --no-adapt": 3, "record-size, --no-adapt": 1}
 """Of a model, with options of the command."""
+XZ = """
+import lzma, pathlib, sys, time
+text = pathlib.Path(sys.argv[1]).read_bytes()
+started = time.perf_counter()
+lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+print(len(text) / 1000 / (time.perf_counter() - started))
+"""
 TEXT_BYTES = 1_000_000
 SMALL_BYTES = 1000
 
@@ -34,44 +41,58 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         record = folder / "record-size.pglm"
-        record.write_bytes(record_size_model().blob)
+        maker = Path(__file__).with_name("record_size.py")
+        subprocess.run([sys.executable, maker, record], check=True)
         models = {"nano": "nano", "record-size": str(record)}
         results = {
             "text": Path(arguments[0]).name,
             "instruction_set": instruction_set(),
             "threads": default_threads(),
-            "models": {
-                name: whole_file(folder, text, models, name, runs) for name, runs in RUNS.items()
-            },
+            **whole_files(folder, text, models),
             "start": start(folder, text),
         }
     RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def whole_file(
-    folder: Path, text: bytes, models: dict[str, str], name: str, runs: int
-) -> dict[str, Any]:
-    """Both ways, in turns."""
-    model, *options = name.split(", ")
-    model = models[model]
+def whole_files(folder: Path, text: bytes, models: dict[str, str]) -> dict[str, Any]:
+    """All models both ways, and xz there, in turns."""
     plain, packed, again = folder / "text", folder / "text.pgz", folder / "again"
-    plain.write_bytes(text[:SMALL_BYTES])
-    run("compress", *options, "-f", "-m", model, "-o", packed, plain)  # compiles
-    run("decompress", "-f", "-m", model, "-o", again, packed)
-    plain.write_bytes((text * -(-TEXT_BYTES // len(text)))[:TEXT_BYTES])
-    n_bytes = plain.stat().st_size
-    there, back = [], []
-    for _ in range(runs):
-        there.append(run("compress", *options, "-f", "-m", model, "-o", packed, plain))
-        back.append(run("decompress", "-f", "-m", model, "-o", again, packed))
+    there: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    back: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    xz, sizes = [], {}
+
+    def both_ways(name: str) -> tuple[dict[str, float], dict[str, float]]:
+        model, *options = name.split(", ")
+        to = ("-f", "-m", models[model], "-o")
+        found = run("compress", *options, *to, packed, plain), run("decompress", *to, again, packed)
         if again.read_bytes() != plain.read_bytes():
             raise RuntimeError("decoded to something else")
+        sizes[name] = packed.stat().st_size
+        return found
+
+    plain.write_bytes(text[:SMALL_BYTES])
+    for name in RUNS:
+        both_ways(name)  # compiles
+    plain.write_bytes((text * -(-TEXT_BYTES // len(text)))[:TEXT_BYTES])
+    for i in range(max(RUNS.values())):
+        xz.append(float(subprocess.check_output([sys.executable, "-c", XZ, plain])))
+        for name, runs in RUNS.items():
+            if i < runs:
+                one, other = both_ways(name)
+                there[name].append(one)
+                back[name].append(other)
     return {
-        "raw_bytes": n_bytes,
-        "file_bytes": packed.stat().st_size,
-        "runs": runs,
-        "compress": summary(there, n_bytes),
-        "decompress": summary(back, n_bytes),
+        "xz_kb_s": {"median": statistics.median(xz), "best": max(xz)},
+        "models": {
+            name: {
+                "raw_bytes": TEXT_BYTES,
+                "file_bytes": sizes[name],
+                "runs": runs,
+                "compress": summary(there[name], TEXT_BYTES),
+                "decompress": summary(back[name], TEXT_BYTES),
+            }
+            for name, runs in RUNS.items()
+        },
     }
 
 
@@ -92,7 +113,10 @@ def start(folder: Path, text: bytes) -> dict[str, float]:
 
 
 def run(*arguments: object, **variables: str) -> dict[str, float]:
-    """One process of the command: wall-clock seconds and the most memory it held."""
+    """One process of the command: wall-clock seconds and the most memory it held.
+
+    The kernel counts what this process held when it started the other one, so it holds little.
+    """
     command = [sys.executable, "-m", "pgolf_codec", *map(str, arguments)]
     started = time.perf_counter()
     nowhere = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
