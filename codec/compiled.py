@@ -186,9 +186,9 @@ def _compile(module: str, name: str, values: list[Any]) -> _Code:
 
 @contextlib.contextmanager
 def _in_one_piece(entry: str) -> Iterator[None]:
-    """Let numba optimise, assemble and load the entry only, into which all else is inlined.
+    """Let numba optimise and assemble the entry only, into which all else is inlined.
 
-    By itself it does so with every inner function too, which takes twice as long.  This
+    By itself it does so with every inner function too, which takes half as long again.  This
     reaches into numba; other threads are not touched, and where numba has changed, nothing is.
     """
     from unittest import mock
@@ -196,27 +196,20 @@ def _in_one_piece(entry: str) -> Iterator[None]:
     from numba.core import codegen
 
     library, thread = getattr(codegen, "JITCodeLibrary", object), threading.get_ident()
-    machine = getattr(codegen, "JITCPUCodegen", object)
-    steps = (  # and what they return where they are left out
-        (library, "_finalize_specific", None),
-        (library, "_optimize_final_module", None),
-        (library, "get_pointer_to_function", 1),  # not null, and not called
-        (machine, "set_env", None),  # what only exceptions need
-    )
+    names = ("_finalize_specific", "_optimize_final_module")
+    found = {name: getattr(library, name, None) for name in names}
 
-    def unless_inner(step: Callable[..., Any], otherwise: Any) -> Callable[..., Any]:
-        def run(owner: Any, *arguments: Any) -> Any:
-            inner = getattr(owner, "name", "") != entry
-            return (
-                otherwise if inner and threading.get_ident() == thread else step(owner, *arguments)
-            )
+    def unless_inner(step: Callable[[Any], None]) -> Callable[[Any], None]:
+        def run(self: Any) -> None:
+            if threading.get_ident() != thread or self.name == entry:
+                step(self)
 
         return run
 
     with contextlib.ExitStack() as undo:
-        for owner, name, otherwise in steps:
-            if (step := getattr(owner, name, None)) is not None:
-                undo.enter_context(mock.patch.object(owner, name, unless_inner(step, otherwise)))
+        for name, step in found.items():
+            if step is not None:
+                undo.enter_context(mock.patch.object(library, name, unless_inner(step)))
         yield
 
 

@@ -1,8 +1,8 @@
 """One frame: which method codes it, and how it is read back.
 
 The model is tried unless a sample says that it is hopeless; the smallest of
-stored, zstd and model is kept.  zstd at its best takes as long as a tenth of the model's
-work, so that it is asked only where a quick estimate says that it may be the smaller.
+stored, zstd and model is kept.  zstd at its best takes 7% of the time of a text (.44 s of 6
+for a megabyte), so it is asked only where a quick estimate says that it may be the smaller.
 A frame is decoded only after its check has been found right, and handed out only after the
 check of the raw bytes has.
 """
