@@ -2,10 +2,11 @@
 
     taskset -c 1 python benchmarks/recipes.py --tokens TOKENS --work DIR
 
-``TOKENS`` is the tokens folder of a build of ``lm/configs/nano.toml``.  Every run gets the same
-number of seconds of its process's CPU time, which other processes on the machine can't take
-from it; what is compiled and measured is not counted.  A run that is in the JSON is not done
-again, one that was stopped goes on from its checkpoint: the same command continues.
+``TOKENS`` is the tokens folder of a build of ``lm/configs/nano.toml``.  Recipes are compared by
+the seconds of CPU time that a run may take (what is compiled and measured is not counted) and
+at equal tokens; switches at equal tokens alone, which no neighbour on the machine can change.
+A run that is in the JSON is not done again, one that was stopped goes on from its checkpoint:
+the same command continues.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pgolf_codec.lm.presets import load_preset
 RESULTS = Path(__file__).with_name("results") / "recipes.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "recipes.svg"
 SEEDS = (1, 2, 3)
+SWITCH_TOKENS = 1_048_576
+"""What ours and each of :data:`ABLATIONS` is trained on."""
 
 BASELINE_MODEL: dict[str, Any] = {
     "n_layers": 9,
@@ -93,13 +96,16 @@ def plan(done: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
         if baseline:
             n_tokens = baseline["n_tokens"]
             runs.append({"kind": "ours", "seed": seed, "n_tokens": n_tokens})
-    for kind in ABLATIONS:
-        runs.append({"kind": kind, "seed": SEEDS[0], "cpu_seconds": seconds})
+    for kind in ("ours", *ABLATIONS):
+        runs.append({"kind": kind, "seed": SEEDS[0], "n_tokens": SWITCH_TOKENS})
     return runs
 
 
 def name_of(run: dict[str, Any]) -> str:
-    equal = ", baseline's tokens" if "n_tokens" in run else ""
+    n_tokens = run.get("n_tokens")
+    if n_tokens == SWITCH_TOKENS:
+        return f"{run['kind']}, equal tokens"
+    equal = ", baseline's tokens" if n_tokens else ""
     return f"{run['kind']}, seed {run['seed']}{equal}"
 
 

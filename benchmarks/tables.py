@@ -542,16 +542,17 @@ def recipes(results: dict[str, Any]) -> str:
     if (theirs_run := runs.get("baseline, seed 1")) is not None:
         out += f", {theirs_run['n_tokens']:,} of the baseline's"
     out += ".\n"
-    switches = [run for name, run in runs.items() if run["kind"] not in ("ours", "baseline")]
-    if switches:
-        out += "\n" + markdown(
-            ["ours, but", "bpb", "worse by", "tokens"],
+    same = runs.get("ours, equal tokens")
+    if same is not None:
+        switches = [run for name, run in runs.items() if name.endswith(", equal tokens")]
+        out += f"\nEach after {same['n_tokens']:,} tokens, seed {same['seed']}:\n\n" + markdown(
+            ["", "bpb", "worse by", "CPU seconds"],
             [
                 [
-                    run["kind"],
+                    run["kind"] if run is same else f"ours, but {run['kind']}",
                     f"{run['val_bpb']:.4f}",
-                    f"{run['val_bpb'] - first['val_bpb']:+.4f}",
-                    f"{run['n_tokens']:,}",
+                    f"{run['val_bpb'] - same['val_bpb']:+.4f}",
+                    f"{run['cpu_seconds']:.0f}",
                 ]
                 for run in switches
             ],
