@@ -168,9 +168,14 @@ def load_artifact(source: Path | bytes) -> LoadedModel:
     """Read and check a ``.pglm``.
 
     Raises :class:`NotAnArchiveError`, :class:`UnsupportedVersionError`,
-    :class:`TruncatedError` or :class:`CorruptError`.
+    :class:`TruncatedError` or :class:`CorruptError`, which name the file.
     """
-    return LoadedModel(parse_artifact(source if isinstance(source, bytes) else source.read_bytes()))
+    if isinstance(source, bytes):
+        return LoadedModel(parse_artifact(source))
+    try:
+        return LoadedModel(parse_artifact(source.read_bytes()))
+    except FormatError as error:
+        raise type(error)(f"{source}: {error}") from None
 
 
 def parse_artifact(blob: bytes) -> Artifact:
