@@ -20,6 +20,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.syspath_prepend(path.parent)
     spec.loader.exec_module(module)
     return module
 
@@ -47,7 +48,7 @@ def test_table_from_results(tables: ModuleType) -> None:
             }
         ],
     }
-    body = tables.texts(results)
+    body = tables.text.texts(results)
     assert "| letters.txt | 80,000 | 3.000 | **1.600** | 20 | 40 |\n" in body
     assert "model `small` (1,234 bytes, fingerprint `abababababababab`)" in body
     table = tables.TABLES[0]
