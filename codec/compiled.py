@@ -186,30 +186,43 @@ def _compile(module: str, name: str, values: list[Any]) -> _Code:
 
 @contextlib.contextmanager
 def _in_one_piece(entry: str) -> Iterator[None]:
-    """Let numba optimise and assemble the entry only, into which all else is inlined.
+    """Let numba optimise, assemble and load the entry only, into which all else is inlined.
 
-    By itself it does so with every inner function too, which takes half as long again.  This
+    By itself it does so with every inner function too, which takes twice as long.  This
     reaches into numba; other threads are not touched, and where numba has changed, nothing is.
     """
     from unittest import mock
 
     from numba.core import codegen
 
-    library, thread = getattr(codegen, "JITCodeLibrary", object), threading.get_ident()
-    names = ("_finalize_specific", "_optimize_final_module")
-    found = {name: getattr(library, name, None) for name in names}
+    thread = threading.get_ident()
 
-    def unless_inner(step: Callable[[Any], None]) -> Callable[[Any], None]:
-        def run(self: Any) -> None:
-            if threading.get_ident() != thread or self.name == entry:
-                step(self)
+    def settle(library: Any) -> None:
+        library._finalize_dynamic_globals()
+        library._finalized = True
+
+    def unless_inner(usual: Callable[..., None], inner: Callable[[Any], None]) -> Any:
+        def run(this: Any, *rest: Any) -> None:
+            is_inner = getattr(this, "name", None) != entry
+            if threading.get_ident() == thread and is_inner:
+                inner(this)
+            else:
+                usual(this, *rest)
 
         return run
 
+    steps: tuple[tuple[str, str, Callable[[Any], None]], ...] = (
+        ("JITCodeLibrary", "_optimize_final_module", lambda _: None),
+        ("JITCodeLibrary", "_finalize_final_module", settle),
+        ("JITCodeLibrary", "_optimize_functions", lambda _: None),
+        ("JITCPUCodegen", "set_env", lambda _: None),  # looks for what was not loaded
+    )
+    found = [(getattr(codegen, owner, None), name, inner) for owner, name, inner in steps]
     with contextlib.ExitStack() as undo:
-        for name, step in found.items():
-            if step is not None:
-                undo.enter_context(mock.patch.object(library, name, unless_inner(step)))
+        if all(hasattr(owner, name) for owner, name, _ in found):
+            for owner, name, inner in found:
+                usual = getattr(owner, name)
+                undo.enter_context(mock.patch.object(owner, name, unless_inner(usual, inner)))
         yield
 
 
