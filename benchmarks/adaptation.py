@@ -21,8 +21,10 @@ from typing import Any
 import pgolf_codec
 from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.stream import compress, decompress
-from pgolf_codec.eval.evaluation import Contexts, evaluate_integers
+from pgolf_codec.eval.contexts import Contexts
+from pgolf_codec.eval.evaluation import evaluate_with
 from pgolf_codec.eval.foreign import Text
+from pgolf_codec.eval.readers import IntegerReader
 from pgolf_codec.eval.vocabulary import of_tokenizer
 
 RESULT = Path(__file__).resolve().parent / "results" / "adaptation.json"
@@ -83,18 +85,17 @@ def in_format(folder: Path) -> dict[str, Any]:
 
 
 def in_float(folder: Path, checkpoint: Path) -> dict[str, Any]:
-    from pgolf_codec.eval.tuning import Learner, Schedule, tuned_bits
-    from pgolf_codec.lm.config import BOS_ID
+    from pgolf_codec.eval.tuning import Schedule
 
     tokenizer, module = pgolf_codec.load_model().tokenizer, float_module(checkpoint)
     rows = []
     for name in ("fineweb_cc2013.txt", "book_sherlock.txt"):
         raw = (folder / name).read_bytes()[:FLOAT_BYTES]
         ids = tokenizer.encode(raw)
-        shape: dict[str, Any] = {"length": 255, "stride": 128, "chunk": 128, "carried": True}
+        reading = Contexts(length=255, stride=128)
         for variant, options in VARIANTS.items():
-            learner = Learner(module, Schedule(**options))
-            bits, seconds = timed(partial(tuned_bits, learner, [ids], first=BOS_ID, **shape))
+            learning = predictor(module, Schedule(**options), reading, 128)
+            bits, seconds = timed(partial(learning.bits, [ids]))
             rows.append(
                 {
                     "text": name,
@@ -158,9 +159,8 @@ def in_documents(folder: Path, checkpoint: Path) -> dict[str, Any]:
             writing = adapted(model) if kind == "stage" else model
             reading = Contexts(carried=bool(keep))
             text, vocabulary = Text(tuple(parts)), of_tokenizer(model.tokenizer)
-            work = partial(
-                evaluate_integers, writing, text, reading, vocabulary=vocabulary, threads=1
-            )
+            reader = IntegerReader(model=writing, vocabulary=vocabulary, reading=reading)
+            work = partial(evaluate_with, reader, text, threads=1)
             work()  # compiling is no part of the speed
             exact, seconds = timed(work)
             bits = exact.entropy_bits
@@ -180,13 +180,20 @@ def tuned(
     carried: bool,
 ) -> tuple[float, float]:
     """(bits, CPU seconds)"""
-    from pgolf_codec.eval.tuning import Learner, Schedule, tuned_bits
+    from pgolf_codec.eval.tuning import Schedule
+
+    reading = Contexts(length=LENGTH, stride=CHUNK, carried=carried)
+    learning = predictor(module, Schedule(learning_rate=rate, **options), reading, after)
+    bits, seconds = timed(partial(learning.bits, ids))
+    return float(bits.sum()), seconds
+
+
+def predictor(module: Any, schedule: Any, reading: Contexts, chunk: int | None) -> Any:
+    from pgolf_codec.eval.tuning import TunedPredictor
     from pgolf_codec.lm.config import BOS_ID
 
-    learner = Learner(module, Schedule(learning_rate=rate, **options))
-    shape: dict[str, Any] = {"length": LENGTH, "stride": CHUNK, "chunk": after, "carried": carried}
-    bits, seconds = timed(partial(tuned_bits, learner, ids, first=BOS_ID, **shape))
-    return float(bits.sum()), seconds
+    n_symbols = module.model.config.vocab_size
+    return TunedPredictor(module, n_symbols, schedule, reading, first=BOS_ID, chunk=chunk)
 
 
 def row(
@@ -233,10 +240,10 @@ def pieces(path: Path, n_bytes: int) -> list[bytes]:
 
 def float_module(checkpoint: Path) -> Any:
     """ids -> logits, on one thread."""
-    from pgolf_codec.eval import evaluation, tuning
+    from pgolf_codec.eval import readers, tuning
 
     tuning.use_threads(1)
-    return evaluation.float_module(checkpoint, 1024)[0]
+    return readers.float_module(checkpoint, 1024)[0]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

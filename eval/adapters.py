@@ -1,4 +1,4 @@
-"""Scorers and our own artifacts, seen as predictors."""
+"""Scorers, seen as predictors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-import pgolf_codec
-from pgolf_codec.codec.frequencies import TOTAL
-from pgolf_codec.eval.quantise import cuts
-from pgolf_codec.models import embedded_paths
 
 _FILLER = 0
 """Stands for the symbol that a decoder doesn't know yet."""
@@ -65,34 +60,3 @@ class Replayed:
             scorer = copy.deepcopy(scorer)
         rows = scorer.score(np.array([*self._known, symbol], np.int64))
         return np.asarray(np.asarray(rows)[-1], np.float64)
-
-
-class Artifact:
-    """One of our models as anyone's predictor: a stream by itself, one symbol a step.
-
-    Its distributions are its integer frequencies over 2**24, exact in float64.
-    """
-
-    def __init__(self, model: str | None = None) -> None:
-        """``model`` is an embedded model's name or the path of a ``.pglm`` file."""
-        loaded = pgolf_codec.load_model(model)
-        self.n_symbols = loaded.predictor.n_symbols
-        self.encode = loaded.tokenizer.encode
-        self.decode = loaded.tokenizer.decode
-        self.files = [str(embedded_paths().get(loaded.name, model))]
-        self._predictor = loaded.predictor
-
-    def start(self) -> None:
-        self._session = self._predictor.session(1)
-        self._row: NDArray[np.float64] | None = None
-        self._last: NDArray[np.int32] | None = None
-
-    def next_distribution(self) -> NDArray[np.float64]:
-        if self._row is None:
-            self._row = np.diff(cuts(self._session.weights(self._last)[0])) / TOTAL
-        return self._row
-
-    def observe(self, symbol: int) -> None:
-        self.next_distribution()  # the session has to take every symbol in turn
-        self._last = np.array([symbol], np.int32)
-        self._row = None

@@ -166,7 +166,7 @@ def _packed(recipe: str, sources: dict[str, str]) -> str:
 _HEAD = '''\
 """{name}: one run of the challenge, in one file.
 
-Made by pgolf-codec {version} (`pgolf-codec submit --code`) of {n_modules} of its modules, which
+Made by pgolf-codec {version} (`pgolf-codec submit --recipe`) of {n_modules} of its modules, which
 are below; `python train_gpt.py --unpack DIR` writes them as files, `--help` tells the options.
 Needs Python 3.11, torch, numpy and sentencepiece.
 """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-NAMES = ("start", "next_distribution", "observe", "score", "learn")
+NAMES = ("start", "start_document", "next_distribution", "observe", "score", "learn")
 DIFFERENT_BITS = 0.01
 """By which answers for one symbol have to differ to be two."""
 LEAST_CHOICES = 16

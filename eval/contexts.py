@@ -7,9 +7,10 @@ how much text is still to come, so a decoder that has decoded up to t knows its 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,23 @@ def sliding(n: int, length: int, stride: int) -> list[Window]:
     A position sees at least ``length − stride`` others before it, once there are as many.
     The last window ends with the text and scores only what no other has scored.
     """
+    plan: list[Window] = []
+    for window in onward(0, length, stride):
+        if window.first >= n:
+            break
+        plan.append(Window(window.begin, window.first, min(n, window.end)))
+    return plan
+
+
+def onward(start: int, length: int, stride: int) -> Iterator[Window]:
+    """The same windows from ``start`` on, while nobody knows where the text ends."""
     if not 1 <= stride <= length:
         raise ValueError(f"a stride of {stride} in windows of {length}")
-    plan, first = [], 0
-    while first < n:
-        begin = max(0, first + stride - length)
-        end = min(n, begin + length)
-        plan.append(Window(begin, first, end))
-        first = end
-    return plan
+    first = start
+    while True:
+        begin = max(start, first + stride - length)
+        yield Window(begin, first, begin + length)
+        first = begin + length
 
 
 def rolling(n: int, length: int) -> list[Window]:
@@ -80,3 +89,45 @@ def seen_from(plan: Sequence[Window]) -> Iterator[int]:
     """For each position in turn, where what it sees begins."""
     for window in plan:
         yield from (window.begin for _ in range(window.first, window.end))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contexts:
+    """What each symbol of a text is predicted from."""
+
+    length: int | None = None
+    """Symbols of a window; None: a rolling context, as archives have it."""
+    stride: int | None = None
+    """Symbols by which windows follow each other; None: half their length."""
+    joined: bool = False
+    """Contexts cross from one document into the next."""
+    carried: bool = False
+    """What was learned from a document is kept for the next."""
+
+    @property
+    def step(self) -> int | None:
+        """The stride."""
+        if self.length is None or self.stride is not None:
+            return self.stride
+        return max(1, self.length // 2)
+
+    @property
+    def independent(self) -> bool:
+        """Nothing at all crosses from one document into the next."""
+        return not (self.joined or self.carried)
+
+    def plan(self, lengths: Sequence[int]) -> tuple[Window, ...]:
+        """Windows over documents of so many symbols, side by side; empty if one rolls on."""
+        if self.length is not None and self.step is not None:
+            starts = [*accumulate(lengths[:-1], initial=0)]
+            return tuple(by_document(starts, sum(lengths), self.length, self.step))
+        if len(lengths) < 2:
+            return ()
+        ends = accumulate(lengths, initial=0)
+        return tuple(Window(a, a, b) for a, b in pairwise(ends) if a < b)
+
+    def onward(self, start: int) -> Iterator[Window]:
+        """The windows of a document that starts there, while nobody knows where it ends."""
+        if self.length is not None and self.step is not None:
+            return onward(start, self.length, self.step)
+        return iter([Window(start, start, sys.maxsize)])

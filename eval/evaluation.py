@@ -8,69 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pgolf_codec.codec.adaptation import AdaptedModel
-from pgolf_codec.codec.model import Model
-from pgolf_codec.errors import ConfigError, CorruptError, MissingPackageError
-from pgolf_codec.eval import contexts, residual
+from pgolf_codec.eval import residual
 from pgolf_codec.eval.bpb import challenge_bytes
-from pgolf_codec.eval.integer_scores import Run, bits_of_runs
+from pgolf_codec.eval.contexts import Contexts
+from pgolf_codec.eval.readers import Bits, Ids, Reader, open_reader
+from pgolf_codec.eval.settings import Settings
 from pgolf_codec.eval.vocabulary import Vocabulary
 from pgolf_codec.lm.config import BOS_ID
 
 if TYPE_CHECKING:
     from pgolf_codec.eval.foreign import Text
-    from pgolf_codec.eval.tuning import Schedule
 
-Ids = NDArray[np.int32]
-Bits = NDArray[np.float64]
 Progress = Callable[[int], None]
 """Gets the raw bytes that are done, about."""
-Tick = Callable[[int], None]
-"""Gets the number of symbols done."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contexts:
-    """What each symbol is predicted from."""
-
-    length: int | None = None
-    """Symbols of a window; None: a rolling context, as archives have it."""
-    stride: int | None = None
-    """Symbols by which windows follow each other; None: half their length."""
-    joined: bool = False
-    """Contexts cross from one document into the next."""
-    carried: bool = False
-    """What was learned from a document is kept for the next."""
-
-    @property
-    def step(self) -> int | None:
-        """The stride."""
-        if self.length is None or self.stride is not None:
-            return self.stride
-        return max(1, self.length // 2)
-
-    def plan(self, lengths: Sequence[int]) -> tuple[contexts.Window, ...]:
-        """Windows over documents of so many symbols, side by side; empty if one rolls on."""
-        n, step = sum(lengths), self.step
-        if self.length is not None and step is not None:
-            starts = np.cumsum([0, *lengths[:-1]]).tolist()
-            return tuple(contexts.by_document(starts, n, self.length, step))
-        if len(lengths) < 2:
-            return ()
-        ends = np.cumsum([0, *lengths]).tolist()
-        return tuple(contexts.Window(a, a, b) for a, b in itertools.pairwise(ends) if a < b)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,139 +112,28 @@ class Evaluation:
         return "".join(f"{label:<10} {text}\n" for label, text in lines)
 
 
-def evaluate_integers(
-    model: Model,
+def evaluate(
+    settings: Settings,
     text: Text,
-    reading: Contexts,
     *,
-    vocabulary: Vocabulary,
     threads: int | None = None,
     progress: Progress | None = None,
-    proof: str = "",
 ) -> Evaluation:
-    """By the integers that archives are coded with; an :class:`AdaptedModel` learns."""
-    _check(vocabulary, model.predictor.n_symbols)
-    adapts = isinstance(model, AdaptedModel)
+    """What the model that ``settings`` name says of ``text``, read as they say.
 
-    def bits(documents: list[Ids], tick: Tick) -> Bits:
-        groups = [documents] if reading.carried and adapts else [[ids] for ids in documents]
-        runs = [
-            Run(np.concatenate(group), reading.plan([len(ids) for ids in group]))
-            for group in groups
-            if group
-        ]
-        return bits_of_runs(runs, model.predictor, threads=threads, progress=tick)
-
-    return _evaluation(
-        text,
-        reading,
-        vocabulary,
-        bits,
-        progress,
-        model_name=model.name,
-        model_bytes=model.n_bytes,
-        arithmetic="integers",
-        learning="the stage of the format" if adapts else "nothing",
-        proof=proof,
-    )
-
-
-def evaluate_float(
-    path: Path,
-    text: Text,
-    reading: Contexts,
-    schedule: Schedule,
-    *,
-    vocabulary: Vocabulary,
-    chunk: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    proof: str = "",
-) -> Evaluation:
-    """By the float graph of a checkpoint or an artifact, which may learn at test time.
-
-    ``chunk`` symbols, or with None a document, are scored before they are learned from; of
-    ``schedule`` block and context mean nothing here.  Raises :class:`MissingPackageError`
-    without torch, and :class:`CorruptError` for what is no checkpoint.
+    Raises what :func:`~pgolf_codec.eval.readers.open_reader` does.
     """
-    length, stride = reading.length, reading.step
-    if length is None or stride is None:
-        raise ConfigError("in floating point, contexts are windows: give their length")
-    module, n_symbols = float_module(path, length)
-    _check(vocabulary, n_symbols)
-    from pgolf_codec.eval.tuning import Learner, tuned_bits, use_threads
-
-    use_threads(threads)
-    learner = Learner(module, schedule)
-
-    def bits(documents: list[Ids], tick: Tick) -> Bits:
-        return tuned_bits(
-            learner,
-            documents,
-            first=BOS_ID,
-            length=length,
-            stride=stride,
-            chunk=chunk,
-            carried=reading.carried,
-            progress=tick,
-        )
-
-    return _evaluation(
-        text,
-        reading,
-        vocabulary,
-        bits,
-        progress,
-        model_name=path.name,
-        model_bytes=path.stat().st_size,
-        arithmetic="float",
-        learning=_told(schedule, chunk),
-        proof=proof,
-    )
+    found = evaluate_with(open_reader(settings), text, threads=threads, progress=progress)
+    return dataclasses.replace(found, proof=proof(settings, text, found))
 
 
-def float_module(path: Path, length: int) -> tuple[Any, int]:
-    """(a torch module ``ids -> logits`` for up to ``length`` ids, V) of a ``.pt`` or ``.pglm``."""
-    try:
-        import torch
-
-        from pgolf_codec.lm.conversion.dequantize import float_model
-        from pgolf_codec.lm.conversion.export import load_checkpoint
-    except ImportError as error:
-        raise MissingPackageError(f"{path}: pip install pgolf-codec[train] ({error})") from None
-    if path.suffix == ".pglm":
-        from pgolf_codec.quant.artifact import load_artifact
-
-        model = float_model(load_artifact(path).artifact.weights, length)
-    else:
-        path.open("rb").close()  # an error of torch.load does not name it
-        try:
-            model = load_checkpoint(path, length)
-        except Exception as error:  # noqa: BLE001 (a file of pickles may raise anything)
-            raise CorruptError(f"{path}: no checkpoint of ours: {_first_line(error)}") from None
-
-    class Logits(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: Any) -> Any:
-            return self.model.logits(self.model(ids))
-
-    return Logits().eval(), model.config.vocab_size
-
-
-def _evaluation(
-    text: Text,
-    reading: Contexts,
-    vocabulary: Vocabulary,
-    bits_of: Callable[[list[Ids], Tick], Bits],
-    progress: Progress | None,
-    **facts: Any,
+def evaluate_with(
+    reader: Reader, text: Text, *, threads: int | None = None, progress: Progress | None = None
 ) -> Evaluation:
-    """Tokens, their bits, and all that is reckoned from them."""
+    """Tokens, their bits, and all that is reckoned from them; ``proof`` is left empty."""
     start = time.perf_counter()
     documents = list(text.documents)
+    vocabulary, reading = reader.vocabulary, reader.reading
     if reading.joined:
         tokens = [vocabulary.joined(documents)]
     else:
@@ -295,7 +144,7 @@ def _evaluation(
         if progress is not None:
             progress(n_bytes * n_done // n_symbols)
 
-    bits = bits_of(tokens, tick)
+    bits = reader.bits(tokens, tick, threads)
     lost, counted, formula = 0, None, None
     if vocabulary.counts is not None:
         lost = _residual_bytes(vocabulary, documents)
@@ -316,8 +165,29 @@ def _evaluation(
         challenge_bytes=counted,
         challenge_bpb=formula,
         seconds=time.perf_counter() - start,
-        **facts,
+        proof="",
+        **reader.facts(),
     )
+
+
+def proof(settings: Settings, text: Text, found: Evaluation) -> str:
+    """The command that settles the score: a file, decoded by another process.
+
+    An archive of ours where it has the same contexts; else one of the referee, with what the
+    symbols cost here as the claim.
+    """
+    name = "TEXT" if text.path is None else str(text.path)
+    alone = dataclasses.replace(settings, model=None, adapt=None) == Settings()
+    if alone and not text.is_corpus:
+        words = [name, *(["-m", settings.model] if settings.model else [])]
+        words += ["--no-adapt"] if settings.adapt is False else []
+    else:
+        words = ["--predictor", settings.spec()]
+        if found.input_bytes:
+            bits = found.entropy_bits - 8 * found.residual_bytes
+            words += ["--claim", f"{bits / found.input_bytes:.6f}"]
+        words += [*(["--documents"] if text.is_corpus else []), name]
+    return shlex.join(["pgolf-codec", "verify", *words])
 
 
 def _challenge(
@@ -341,27 +211,6 @@ def _challenge(
 def _residual_bytes(vocabulary: Vocabulary, documents: Sequence[bytes]) -> int:
     decoded = [vocabulary.decode(vocabulary.encode(document)) for document in documents]
     return len(residual.encode(documents, decoded))
-
-
-def _check(vocabulary: Vocabulary, n_symbols: int) -> None:
-    if vocabulary.n_symbols != n_symbols:
-        raise ConfigError(
-            f"the tokenizer has {vocabulary.n_symbols} symbols, the model {n_symbols}"
-        )
-
-
-def _told(schedule: Schedule, chunk: int | None) -> str:
-    if not schedule.passes:
-        return "nothing"
-    what = f"additions of rank {schedule.rank}" if schedule.rank else "all weights"
-    how = "SGD" if schedule.optimizer == "sgd" else "Adam"
-    after = "document" if chunk is None else f"{chunk:,} symbols"
-    passes = "" if schedule.passes == 1 else f", {schedule.passes} passes"
-    return f"{what}, {how} at {schedule.learning_rate:g}{passes}, after each {after}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _bpb(value: float | None) -> str:

@@ -44,6 +44,8 @@ class Text:
 
     documents: tuple[bytes, ...]
     path: Path | None = None
+    is_corpus: bool = False
+    """The file has a document a line."""
 
     @property
     def data(self) -> bytes:
@@ -77,7 +79,8 @@ class Text:
         from pgolf_codec.lm.data.corpora import read_documents
 
         texts = (document.text for document in read_documents(path))
-        return cls(tuple(text.encode("utf-8", "surrogatepass") for text in texts), path)
+        documents = tuple(text.encode("utf-8", "surrogatepass") for text in texts)
+        return cls(documents, path, is_corpus=True)
 
 
 @dataclass(frozen=True, slots=True)

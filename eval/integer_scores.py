@@ -7,19 +7,19 @@ so that it knows the whole text, or document, whatever the model sees of it.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec import payload, workers
-from pgolf_codec.codec.adaptation import AdaptedPredictor
-from pgolf_codec.codec.frequencies import PRECISION
+from pgolf_codec.codec.adaptation import AdaptedPredictor, AdaptedSession, new_state
+from pgolf_codec.codec.frequencies import PRECISION, TOTAL
 from pgolf_codec.codec.predictor import Predictor, Session
-from pgolf_codec.eval.contexts import Window
+from pgolf_codec.eval.contexts import Contexts, Window
+from pgolf_codec.eval.quantise import cuts
 
 Bits = NDArray[np.float64]
 Ids = NDArray[np.int32]
@@ -78,8 +78,7 @@ def _parts(run: Run, predictor: Predictor) -> list[_Part]:
     if not run.plan:
         return [_Part(lambda: predictor.session(1), run.ids)]
     if isinstance(predictor, AdaptedPredictor):
-        planned = dataclasses.replace(predictor, base=Planned(predictor.base, run.plan))
-        return [_Part(lambda: planned.session(1), run.ids)]
+        return [_Part(lambda: session_over(predictor, iter(run.plan))[0], run.ids)]
     return [
         _Part(lambda: predictor.session(1), run.ids[one.begin : one.end], one.first - one.begin)
         for one in run.plan
@@ -97,73 +96,94 @@ def _bits(part: _Part, tick: workers.Tick) -> Bits:
     return out[part.first :]
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A predictor whose sessions see what a plan lets them see, one stream each.
+class PlannedSession:
+    """One stream, whose windows are sessions of their own.
 
-    Satisfies :class:`~pgolf_codec.codec.predictor.Predictor`.
+    Satisfies :class:`~pgolf_codec.codec.predictor.Session`.
     """
 
-    base: Predictor
-    plan: tuple[Window, ...]
-
-    @property
-    def n_symbols(self) -> int:
-        return self.base.n_symbols
-
-    @property
-    def fingerprint(self) -> bytes:
-        return self.base.fingerprint
-
-    @property
-    def numerics_version(self) -> int:
-        return self.base.numerics_version
-
-    def session(self, n_streams: int) -> PlannedSession:
-        assert n_streams == 1
-        return PlannedSession(self.base, self.plan)
-
-
-class PlannedSession:
-    """A session of the base for each window.  Satisfies ``codec.predictor.Session``."""
-
-    def __init__(self, base: Predictor, plan: Sequence[Window]) -> None:
-        self._base = base
-        self._windows = iter(plan)
-        self._past = np.zeros(plan[-1].end, np.int32)
-        self._n_past = 0
+    def __init__(self, base: Predictor, windows: Iterator[Window]) -> None:
+        self._base, self._windows = base, windows
+        self._past: list[int] = []
         self._end = 0  # of the window
         self._session: Session
+
+    def turn(self, at: int, windows: Iterator[Window]) -> None:
+        """From position ``at`` on, where the next symbol is, there are other windows."""
+        self._end, self._windows = at, windows
 
     def intervals(self, ids: Ids) -> tuple[U32, U32]:
         cum, freq = np.empty(ids.shape, np.uint32), np.empty(ids.shape, np.uint32)
         at = 0
         while at < ids.shape[1]:
             self._open()
-            part = slice(at, min(ids.shape[1], at + self._end - self._n_past))
+            part = slice(at, min(ids.shape[1], at + self._end - len(self._past)))
             known = np.ascontiguousarray(ids[:, part])
             cum[:, part], freq[:, part] = self._session.intervals(known)
-            self._note(known[0])
+            self._past += known[0].tolist()
             at = part.stop
         return cum, freq
 
     def weights(self, previous: Ids | None) -> U32:
         if previous is not None:
-            self._note(previous)
-            if self._n_past < self._end:
+            self._past += previous.tolist()
+            if len(self._past) < self._end:
                 return self._session.weights(previous)
         self._open()
         return self._session.weights(None)
 
-    def _note(self, ids: Ids) -> None:
-        self._past[self._n_past : self._n_past + ids.size] = ids
-        self._n_past += ids.size
-
     def _open(self) -> None:
         """The next window, if this one is at its end."""
-        if self._n_past < self._end:
+        if len(self._past) < self._end:
             return
         window = next(self._windows)
         self._session, self._end = self._base.session(1), window.end
         if window.begin < window.first:
-            self._session.intervals(self._past[None, window.begin : window.first])
+            seen = np.array([self._past[window.begin : window.first]], np.int32)
+            self._session.intervals(seen)
+
+
+class IntegerPredictor:
+    """The same bits asked for symbol by symbol, as a decoder has to.
+
+    Satisfies :class:`pgolf_codec.eval.predictor.Predictor`.  Its distributions are integer
+    frequencies over 2**24, exact in float64.
+    """
+
+    def __init__(self, predictor: Predictor, reading: Contexts) -> None:
+        self.n_symbols = predictor.n_symbols
+        self.independent_documents = reading.independent
+        self._predictor, self._reading = predictor, reading
+
+    def start(self) -> None:
+        windows = self._reading.onward(0)
+        self._session, self._planned = session_over(self._predictor, windows)
+        self._last: Ids | None = None
+        self._n_seen = 0
+        self._row: NDArray[np.float64] | None = None
+
+    def start_document(self) -> None:
+        if self._reading.carried:
+            self._planned.turn(self._n_seen, self._reading.onward(self._n_seen))
+
+    def next_distribution(self) -> NDArray[np.float64]:
+        if self._row is None:
+            self._row = np.diff(cuts(self._session.weights(self._last)[0])) / TOTAL
+        return self._row
+
+    def observe(self, symbol: int) -> None:
+        self.next_distribution()  # the session has to take every symbol in turn
+        self._last, self._row = np.array([symbol], np.int32), None
+        self._n_seen += 1
+
+
+def session_over(predictor: Predictor, windows: Iterator[Window]) -> tuple[Session, PlannedSession]:
+    """A session whose model sees ``windows`` only, and its part that knows them.
+
+    They are the same, or the stage of the format is before the second one.
+    """
+    if not isinstance(predictor, AdaptedPredictor):
+        planned = PlannedSession(predictor, windows)
+        return planned, planned
+    planned = PlannedSession(predictor.base, windows)
+    return AdaptedSession(planned, new_state(predictor.widths, 1)), planned

@@ -14,6 +14,9 @@ Both may have more, all of it optional:
     The bytes by which its author divides.  Without it, the raw bytes.
 ``independent_documents = True``
     Contexts never cross from one document into another; ``start`` is then called for each.
+``start_document()``
+    Of a predictor that is told where each document starts, after ``start`` where both are
+    called: contexts may end there while what was learned is kept.
 ``packed = True``
     Of a scorer of such documents: it wants them in one array, as evaluation scripts pack
     them, and finds their starts by a first symbol that all of them have.

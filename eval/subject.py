@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,11 +26,14 @@ Ids = NDArray[np.int64]
 def load(spec: str) -> tuple[Callable[[], Any], Path]:
     """The factory that ``package.module:factory`` or ``FILE.py:factory`` names, and its file.
 
-    Raises :class:`PredictorError`; what the module's own code raises passes through.
+    Behind the name there may be arguments, ``factory(rank=8, ...)``, of plain values.  Raises
+    :class:`PredictorError`; what the module's own code raises passes through.
     """
-    where, colon, name = spec.rpartition(":")
-    if not colon or not name.isidentifier():
+    parts = _SPEC.fullmatch(spec)
+    if parts is None:
         raise PredictorError(f"{spec!r} is neither package.module:factory nor FILE.py:factory")
+    where, name = parts["where"], parts["name"]
+    arguments = _arguments(spec, parts["arguments"] or "")
     if where.endswith(".py"):
         path = Path(where).resolve()
         if not path.is_file():
@@ -48,7 +54,21 @@ def load(spec: str) -> tuple[Callable[[], Any], Path]:
     factory = getattr(module, name, None)
     if not callable(factory):
         raise PredictorError(f"{where} has no factory {name!r}")
-    return factory, path
+    return functools.partial(factory, **arguments) if arguments else factory, path
+
+
+_SPEC = re.compile(r"(?P<where>.+?):(?P<name>[^\W\d]\w*)(\((?P<arguments>.*)\))?", re.DOTALL)
+
+
+def _arguments(spec: str, arguments: str) -> dict[str, Any]:
+    """``a=1, b="c"`` as keywords; nothing is run."""
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+            raise ValueError
+        return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg}
+    except (SyntaxError, ValueError):
+        raise PredictorError(f"{spec}: what stands in brackets is not name=value, ...") from None
 
 
 class Subject:
@@ -68,6 +88,9 @@ class Subject:
         self.independent = bool(getattr(sample, "independent_documents", False))
         self.packed = bool(getattr(sample, "packed", False))
         self.learns = self.is_scorer and hasattr(sample, "learn")
+        self.told_of_documents = hasattr(sample, "start_document")
+        if self.is_scorer and self.told_of_documents:
+            raise PredictorError("a scorer has no start_document: it gets documents together")
         block = getattr(sample, "block", None)
         self.block = None if block is None else _integer(block, "block")
         claimed = getattr(sample, "claimed_bpb", None)
@@ -168,12 +191,15 @@ class Steps:
     def __init__(self, subject: Subject, predictor: Predictor | None = None) -> None:
         self._subject = subject
         self._predictor = predictor or subject.stepper()
+        self._told: Any = self._predictor  # of documents, if it has the method
         self._started = False
 
     def start_document(self) -> None:
         if self._subject.independent or not self._started:
             self._predictor.start()
         self._started = True
+        if self._subject.told_of_documents:
+            self._told.start_document()
 
     def next_distribution(self) -> NDArray[np.float64]:
         return as_distribution(self._predictor.next_distribution(), self._subject.n_symbols)

@@ -111,10 +111,11 @@ def replay(
 def twice(subject: Subject, tell: Progress, ids: Ids) -> dict[str, Any]:
     """Two answers to the same question, before anything may be learned."""
     one = subject.scorer()
-    one.start()
     if subject.is_scorer:
+        one.start()
         first = np.array(one.score(ids.copy()), np.float64)
         return {"first": first, "second": np.array(one.score(ids.copy()), np.float64)}
+    Steps(subject, one).start_document()
     answers: tuple[list[NDArray[np.float64]], ...] = ([], [])
     for symbol in ids.tolist():
         for answer in answers:

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pgolf_codec.errors import ConfigError
 from pgolf_codec.eval import contexts
+from pgolf_codec.eval.contexts import Contexts
 from pgolf_codec.eval.torch_model import as_ids, distributions
 
 Ids = NDArray[Any]
@@ -23,18 +25,14 @@ Bits = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """What learns, from how much, and how fast."""
+    """What learns, and how fast."""
 
     learning_rate: float
     optimizer: Literal["sgd", "adam"] = "adam"
     rank: int = 0
     """Of what is added to each matrix, as in LoRA; 0: all weights themselves learn."""
-    block: int = 64
-    """Symbols that are scored, then learned from."""
-    context: int = 256
-    """Symbols before a block that the module is shown."""
     passes: int = 1
-    """Steps taken on each block; 0: nothing is learned, a control."""
+    """Steps taken on each window; 0: nothing is learned, a control."""
 
 
 class Learner:
@@ -106,43 +104,105 @@ class Learner:
         self._optimizer.step()
 
 
-def tuned_bits(
-    learner: Learner,
-    documents: Sequence[Ids],
-    *,
-    first: int,
-    length: int,
-    stride: int,
-    chunk: int | None,
-    carried: bool,
-    progress: Callable[[int], None] | None = None,
-) -> Bits:
-    """Bits of every symbol of ``documents``, each of which begins without a context.
+class TunedPredictor:
+    """A torch module that learns as it goes, asked symbol by symbol or for known ones at once.
 
-    ``chunk`` symbols, or with None a whole document, are scored in windows of ``length`` and
-    ``stride``; then each window takes its steps, in their order.  What was learned is
-    ``carried`` on to the next document, or forgotten.  ``first`` is the id that stands before
-    everything; ``progress`` gets the number of symbols done.
+    Satisfies :class:`pgolf_codec.eval.predictor.Predictor`.  Windows are those of
+    :func:`pgolf_codec.eval.contexts.continued`.  A chunk of symbols, or a document, is learned
+    from in its windows' order before anything behind it is scored.
     """
-    learner.reset()
-    out: list[Bits] = [np.zeros(0)]
-    n_done = 0
-    for ids in documents:
-        if not carried:
-            learner.reset()
-        inputs = [first, *ids.tolist()]
-        for at in range(0, len(ids), chunk or max(1, len(ids))):
-            end = min(len(ids), at + chunk) if chunk else len(ids)
-            windows = contexts.continued(at, end, length, stride)
+
+    def __init__(
+        self,
+        module: Any,
+        n_symbols: int,
+        schedule: Schedule,
+        reading: Contexts,
+        *,
+        first: int,
+        chunk: int | None = None,
+    ) -> None:
+        """``module(ids)`` gives logits (1, t, V) of ids (1, t).
+
+        ``first`` is the id that stands before everything; ``chunk`` None: learn when a document
+        is at its end.  Raises :class:`ConfigError` where ``reading`` has no windows.
+        """
+        if reading.length is None or reading.step is None:
+            raise ConfigError("in floating point, contexts are windows: give their length")
+        self.n_symbols = n_symbols
+        self.independent_documents = reading.independent
+        self._learner, self._first, self._chunk = Learner(module, schedule), first, chunk
+        self._reading, self._length, self._stride = reading, reading.length, reading.step
+        self._row: NDArray[np.float64] | None = None
+
+    def start(self) -> None:
+        self._learner.reset()
+        self._begin()
+
+    def start_document(self) -> None:
+        """Without a context; with ``carried`` the one before is learned from to its end."""
+        if self._reading.carried:
+            self._learn()
+            self._begin()
+
+    def next_distribution(self) -> NDArray[np.float64]:
+        if self._row is None:
+            first = self._n_known - (self._n_known - self._n_learned) % self._stride
+            begin = max(0, first + self._stride - self._length)
+            self._row = self._learner.distributions(self._inputs[begin:], 1)[0]
+        return self._row
+
+    def observe(self, symbol: int) -> None:
+        self._take([symbol])
+
+    def bits(self, documents: Sequence[Ids], progress: Callable[[int], None] | None = None) -> Bits:
+        """Bits of every symbol of ``documents``, in far fewer calls of the module.
+
+        ``progress`` gets the number of symbols done.
+        """
+        out, n_done = [np.zeros(0)], 0
+        for index, ids in enumerate(documents):
+            if index == 0 or self.independent_documents:
+                self.start()
+            self.start_document()
+            inputs = [self._first, *ids.tolist()]
+            for at in range(0, len(ids), self._chunk or max(1, len(ids))):
+                end = min(len(ids), at + self._chunk) if self._chunk else len(ids)
+                for one in self._windows(end):
+                    targets = ids[one.first : one.end]
+                    out.append(self._learner.bits(inputs[one.begin : one.end], targets))
+                    n_done += len(targets)
+                    if progress is not None:
+                        progress(n_done)
+                self._take(inputs[at + 1 : end + 1])
+        return np.concatenate(out)
+
+    def _begin(self) -> None:
+        self._inputs, self._n_learned, self._row = [self._first], 0, None
+
+    @property
+    def _n_known(self) -> int:
+        """Symbols of this document."""
+        return len(self._inputs) - 1
+
+    def _take(self, ids: list[int]) -> None:
+        """Symbols that have been scored; no more than the rest of a chunk."""
+        self._inputs += ids
+        self._row = None
+        if self._n_known - self._n_learned == self._chunk:
+            self._learn()
+
+    def _learn(self) -> None:
+        """Steps on all that was scored and not learned from."""
+        windows, inputs = self._windows(self._n_known), self._inputs
+        for _ in range(self._learner.schedule.passes):
             for one in windows:
-                out.append(learner.bits(inputs[one.begin : one.end], ids[one.first : one.end]))
-                n_done += one.end - one.first
-                if progress is not None:
-                    progress(n_done)
-            for _ in range(learner.schedule.passes):
-                for one in windows:
-                    learner.step(inputs[one.begin : one.end], ids[one.first : one.end])
-    return np.concatenate(out)
+                targets = np.array(inputs[one.first + 1 : one.end + 1])
+                self._learner.step(inputs[one.begin : one.end], targets)
+        self._n_learned = self._n_known
+
+    def _windows(self, end: int) -> list[contexts.Window]:
+        return contexts.continued(self._n_learned, end, self._length, self._stride)
 
 
 def use_threads(threads: int | None) -> None:
@@ -151,46 +211,3 @@ def use_threads(threads: int | None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-class TunedScorer:
-    """Satisfies :class:`~pgolf_codec.eval.predictor.Scorer`, with ``block`` and ``learn``.
-
-    ``start`` forgets all that was learned; of independent documents each begins so
-    (``independent_documents``), else what was learned is carried on through the text.  Its
-    bits are those of :func:`tuned_bits` with chunks and a stride of ``block`` and windows of
-    ``block + context − 1``.
-    """
-
-    def __init__(
-        self,
-        module: Any,
-        n_symbols: int,
-        schedule: Schedule,
-        *,
-        first: int,
-        independent_documents: bool = False,
-    ) -> None:
-        """As for :class:`Learner`; ``first`` is the id that stands before everything."""
-        self.n_symbols = n_symbols
-        self.block = schedule.block
-        self.independent_documents = independent_documents
-        self._learner, self._schedule, self._first = Learner(module, schedule), schedule, first
-
-    def start(self) -> None:
-        self._learner.reset()
-        self._past = [self._first]
-
-    def score(self, ids: Ids) -> NDArray[np.float64]:
-        """(n, V); changes nothing."""
-        return self._learner.distributions(self._inputs(ids), len(ids))
-
-    def learn(self, ids: Ids) -> None:
-        """Steps on a block that has been scored."""
-        for _ in range(self._schedule.passes):
-            self._learner.step(self._inputs(ids), ids)
-        past = [*self._past, *np.asarray(ids, np.int64).tolist()]
-        self._past = past[-self._schedule.context :]
-
-    def _inputs(self, ids: Ids) -> list[int]:
-        return [*self._past, *np.asarray(ids[:-1], np.int64).tolist()]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pgolf_codec.codec.model import Model, ModelResolver
     from pgolf_codec.codec.source import Readable
     from pgolf_codec.codec.stream import ArchiveReader, ArchiveWriter, Writable
+    from pgolf_codec.eval.evaluation import Evaluation
     from pgolf_codec.eval.foreign import Text
     from pgolf_codec.eval.host import Limits
     from pgolf_codec.eval.receipt import PredictorReceipt, Receipt
@@ -73,6 +74,7 @@ __all__ = [
     "audit",
     "compress",
     "decompress",
+    "evaluate",
     "load_model",
     "open",
     "report",
@@ -305,24 +307,92 @@ def audit(
     )
 
 
+def evaluate(
+    text: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    by_documents: bool = False,
+    join: bool = False,
+    carry: bool = False,
+    context: int | None = None,
+    stride: int | None = None,
+    adapt: bool | None = None,
+    floats: bool = False,
+    tune: Literal["full", "low-rank"] | None = None,
+    rank: int | None = None,
+    optimizer: Literal["sgd", "adam"] | None = None,
+    rate: float | None = None,
+    chunk: int | None = None,
+    after_document: bool = False,
+    passes: int | None = None,
+    threads: int | None = None,
+) -> Evaluation:
+    """What a model says of a text, in any contexts, learning or not; nothing is coded.
+
+    ``model`` is an embedded model's name, a ``.pglm`` file or a checkpoint of ``train``, which
+    needs its ``tokenizer``.  Documents (``by_documents`` as for :func:`verify_predictor`) are
+    read each by itself, unless contexts ``join`` them or what was learned is ``carry``-ed on.
+    ``context`` and ``stride`` are of windows; without them contexts roll on.  ``adapt`` is as in
+    :func:`compress`.  With ``floats`` it is the float graph that is asked, and may ``tune``
+    itself at test time, score first: docs/REFEREE.md has the rest, and the ``proof`` of the
+    result is the command that settles its score.
+
+    Raises :class:`ConfigError` for what does nothing together, and what reading the model raises.
+
+    >>> import pgolf_codec
+    >>> found = pgolf_codec.evaluate(b"To be, or not to be, that is the question.", context=8)
+    >>> found.bpb_entropy == found.entropy_bits / found.input_bytes, found.stride
+    (True, 4)
+    >>> found.proof.startswith("pgolf-codec verify --predictor")
+    True
+    """
+    from pgolf_codec.eval.evaluation import evaluate
+    from pgolf_codec.eval.settings import Settings
+
+    settings = Settings(
+        model=None if model is None else os.fspath(model),
+        tokenizer=None if tokenizer is None else os.fspath(tokenizer),
+        floats=floats,
+        join=join,
+        carry=carry,
+        context=context,
+        stride=stride,
+        adapt=adapt,
+        tune=tune,
+        rank=rank,
+        optimizer=optimizer,
+        rate=rate,
+        chunk=chunk,
+        after_document=after_document,
+        passes=passes,
+    )
+    return evaluate(settings, _text(text, by_documents), threads=threads)
+
+
 def report(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | Receipt,
     *,
     text: str | os.PathLike[str] | None = None,
     model: ArtifactModel | str | os.PathLike[str] | None = None,
+    predictor: str | None = None,
+    by_documents: bool = False,
+    limits: Limits | None = None,
     prime: Sequence[str | os.PathLike[str]] = (),
     threads: int | None = None,
 ) -> Page:
     """One HTML page, which needs nothing else, that shows where the bits of a text went.
 
     ``source`` is a text, coded and decoded for this as by :func:`verify`; or a receipt, which
-    is drawn alone or, with the path of its ``text``, in full.  ``prime`` names files of text
-    of the same kind: the page then compares with zstd that has a dictionary of them, as
-    large as the model.  The page is the ``html`` of the result; its ``receipt`` says whether
-    the text came back.
+    is drawn alone or, with the path of its ``text``, in full.  With ``predictor`` it is that
+    function which codes, as by :func:`verify_predictor`, whose receipt shows the text only if
+    its predictor is named here, too; ``by_documents`` and ``limits`` are as there.  ``prime``
+    names files of text of the same kind: the page then compares with zstd that has a
+    dictionary of them, as large as the model.  The page is the ``html`` of the result; its
+    ``receipt`` says whether the text came back.
 
     Raises :class:`RefusedError` for a text that is not the receipt's, or a priming file
-    with some of the text in it.
+    with some of the text in it, and :class:`PredictorError`.
 
     >>> import pgolf_codec
     >>> page = pgolf_codec.report(b"To be, or not to be, that is the question.")
@@ -330,14 +400,29 @@ def report(
     ('<!DOCTYPE html>', True)
     """
     from pgolf_codec.eval.receipt import Receipt
-    from pgolf_codec.eval.report import report, report_receipt
+    from pgolf_codec.eval.report import report, report_predictor, report_receipt
 
+    if predictor is not None and (model is not None or threads is not None):
+        raise TypeError("model and threads don't go with a predictor")
     if isinstance(source, Receipt):
+        if text is None and (predictor is not None or by_documents):
+            raise TypeError("with a receipt, predictor and by_documents need its text")
         return report_receipt(
-            source, "receipt", text=text, model=model, prime=prime, threads=threads
+            source,
+            "receipt",
+            text=_text(text, by_documents) if text is not None and by_documents else text,
+            model=model,
+            predictor=predictor,
+            limits=limits,
+            prime=prime,
+            threads=threads,
         )
     if text is not None:
         raise TypeError("text goes with a receipt")
+    if predictor is not None:
+        return report_predictor(predictor, _text(source, by_documents), limits=limits, prime=prime)
+    if by_documents or limits is not None:
+        raise TypeError("by_documents and limits go with a predictor")
     return report(source, model=model, prime=prime, threads=threads)
 
 

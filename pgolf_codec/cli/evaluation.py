@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import dataclasses
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from pgolf_codec import files
 from pgolf_codec.cli import OK, UsageError
 from pgolf_codec.cli.options import add_threads, measure, positive
 from pgolf_codec.cli.referee import hint_archive, read_text
-from pgolf_codec.errors import LossyTokenizerError
+from pgolf_codec.errors import ConfigError
+from pgolf_codec.eval.settings import CHUNK, RANK, Settings
 from pgolf_codec.progress import Progress
-
-if TYPE_CHECKING:
-    from pgolf_codec.codec.tokenizer import Tokenizer
-    from pgolf_codec.eval.evaluation import Contexts, Evaluation
-    from pgolf_codec.eval.foreign import Text
-    from pgolf_codec.eval.tuning import Schedule
-    from pgolf_codec.eval.vocabulary import Vocabulary
-
-CHECKPOINT = ".pt"
-FLOAT_CONTEXT = 512
-"""Symbols of a window where floats have none given."""
-CHUNK = 256
-"""Symbols that are learned from together."""
-RANK = 8
-RATES = {
-    ("full", "sgd"): 0.05,
-    ("full", "adam"): 2e-4,
-    ("low-rank", "sgd"): 0.5,
-    ("low-rank", "adam"): 2e-3,
-}
-"""Learning rates, where none is given."""
 
 
 def eval_options(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +45,10 @@ def eval_options(parser: argparse.ArgumentParser) -> None:
         help="the stage of the format learns from the text (default: yes; not in floats)",
     )
     parser.add_argument(
-        "--float", action="store_true", help="by the float graph; of a checkpoint it is always"
+        "--float",
+        dest="floats",
+        action="store_true",
+        help="by the float graph; of a checkpoint it is always",
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers here (`-`: stdout)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
@@ -102,15 +85,17 @@ def _tuning_options(parser: argparse.ArgumentParser) -> None:
 
 def run_eval(options: argparse.Namespace) -> int:
     """Print the table, or write the numbers."""
-    is_float = options.float or str(options.model).endswith(CHECKPOINT)
-    _check(options, is_float)
+    from pgolf_codec.eval.evaluation import evaluate
+
+    (name,) = options.files
+    settings = _settings(options)
     files.check_target(options.json)
     if not options.quiet:
-        hint_archive(options.files[0])
-    text = read_text(options, options.files[0])
+        hint_archive(name)
+    text = read_text(options, name)
     stream = None if options.quiet else sys.stderr
-    with Progress(options.files[0], len(text.data), stream) as progress:
-        found = (_by_floats if is_float else _by_integers)(options, text, progress)
+    with Progress(name, len(text.data), stream) as progress:
+        found = evaluate(settings, text, threads=options.threads, progress=progress.update)
     if options.json == "-":
         print(found.to_json(), end="")
     elif options.json is not None:
@@ -121,125 +106,19 @@ def run_eval(options: argparse.Namespace) -> int:
     return OK
 
 
-def _by_integers(options: argparse.Namespace, text: Text, progress: Progress) -> Evaluation:
-    import pgolf_codec
-    from pgolf_codec.codec.adaptation import adapted
-    from pgolf_codec.eval.evaluation import evaluate_integers
-
-    model = pgolf_codec.load_model(options.model)
-    vocabulary = _vocabulary(options) or _own_vocabulary(model.tokenizer)
-    reading = _contexts(options)
-    return evaluate_integers(
-        model if options.adapt is False else adapted(model),
-        text,
-        reading,
-        vocabulary=vocabulary,
-        threads=options.threads,
-        progress=progress.update,
-        proof=_proof(options, reading, vocabulary),
-    )
-
-
-def _by_floats(options: argparse.Namespace, text: Text, progress: Progress) -> Evaluation:
-    import pgolf_codec
-    from pgolf_codec.eval.evaluation import evaluate_float
-    from pgolf_codec.models import DEFAULT, embedded_paths
-
-    name = options.model or DEFAULT
-    path = Path(embedded_paths().get(name, name))
-    with files.reading(path):
-        vocabulary = _vocabulary(options)
-    if vocabulary is None and path.suffix == CHECKPOINT:
-        raise UsageError(f"{path} has no tokenizer in it: name one with --tokenizer")
-    reading = _contexts(options, FLOAT_CONTEXT)
-    vocabulary = vocabulary or _own_vocabulary(pgolf_codec.load_model(name).tokenizer)
-    return evaluate_float(
-        path,
-        text,
-        reading,
-        _schedule(options),
-        vocabulary=vocabulary,
-        chunk=None if options.after_document or not options.tune else options.chunk or CHUNK,
-        threads=options.threads,
-        progress=progress.update,
-        proof="pgolf-codec verify --predictor FILE.py:FACTORY, of a TunedScorer (docs/REFEREE.md)",
-    )
-
-
-def _contexts(options: argparse.Namespace, default_length: int | None = None) -> Contexts:
-    from pgolf_codec.eval.evaluation import Contexts
-
-    length, stride = options.context or default_length, options.stride
-    if stride is not None and length is not None and stride > length:
-        raise UsageError(f"a stride of {stride} in windows of {length} would leave symbols out")
-    return Contexts(length=length, stride=stride, joined=options.join, carried=options.carry)
-
-
-def _schedule(options: argparse.Namespace) -> Schedule:
-    """The options', or their defaults; without --tune one that takes no steps."""
-    from pgolf_codec.eval.tuning import Schedule
-
-    if options.tune is None:
-        return Schedule(learning_rate=0.0, passes=0)
-    optimizer: Literal["sgd", "adam"] = options.optimizer or (
-        "sgd" if options.tune == "full" else "adam"
-    )
-    rate = RATES[options.tune, optimizer] if options.rate is None else options.rate
-    return Schedule(
-        learning_rate=rate,
-        optimizer=optimizer,
-        rank=0 if options.tune == "full" else options.rank or RANK,
-        passes=options.passes or 1,
-    )
-
-
-def _check(options: argparse.Namespace, is_float: bool) -> None:
-    """Options that do nothing, or nothing together, are refused."""
-    if options.tune and not is_float:
-        raise UsageError("--tune is of the float graph: add --float, or give a checkpoint")
-    if is_float and options.adapt:
-        raise UsageError("--adapt is of integers: in floats --tune learns")
-    for name in ("rank", "optimizer", "rate", "chunk", "passes", "after_document"):
-        if getattr(options, name) and not options.tune:
-            raise UsageError(f"--{name.replace('_', '-')} goes with --tune")
-    if options.rank and options.tune == "full":
-        raise UsageError("--rank goes with --tune low-rank")
-    if options.join and not options.documents:
-        raise UsageError("--join goes with --documents")
-    if options.stride and not (options.context or is_float):
-        raise UsageError("--stride goes with --context")
-    if options.carry and (options.join or not options.documents):
-        raise UsageError("--carry goes with --documents, and not with --join: all is one then")
-    if options.carry and not (options.tune if is_float else options.adapt is not False):
-        raise UsageError("--carry: nothing learns")
-    if options.after_document and not options.carry:
-        raise UsageError("--after-document needs --carry: it is of use to the next one only")
-
-
-def _vocabulary(options: argparse.Namespace) -> Vocabulary | None:
-    """The one that is named."""
-    if options.tokenizer is None:
-        return None
-    from pgolf_codec.eval.vocabulary import read_vocabulary
-
-    return read_vocabulary(options.tokenizer)
-
-
-def _own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """That of a model, which can't tell how a lossy one reads text."""
-    from pgolf_codec.eval.vocabulary import of_tokenizer
-
+def _settings(options: argparse.Namespace) -> Settings:
+    """The options; what they can't be together is told by their names."""
+    names = [field.name for field in dataclasses.fields(Settings)]
     try:
-        return of_tokenizer(tokenizer)
-    except LossyTokenizerError as error:
-        raise LossyTokenizerError(f"{error}; name its SentencePiece .model: --tokenizer") from None
+        settings = Settings(**{name: getattr(options, name) for name in names})
+    except ConfigError as error:
+        raise UsageError(re.sub(r"`(\w+)`", _option, str(error))) from None
+    for name in ("join", "carry"):
+        if getattr(options, name) and not options.documents:
+            raise UsageError(f"--{name} goes with --documents")
+    return settings
 
 
-def _proof(options: argparse.Namespace, reading: Contexts, vocabulary: Vocabulary) -> str:
-    """The command that settles what integers say."""
-    if options.documents or reading.length is not None or vocabulary.counts is not None:
-        return "pgolf-codec verify --predictor FILE.py:FACTORY, in these contexts (docs/REFEREE.md)"
-    words = ["pgolf-codec", "verify", *options.files]
-    words += ["-m", options.model] if options.model else []
-    words += ["--no-adapt"] if options.adapt is False else []
-    return shlex.join(words)
+def _option(name: re.Match[str]) -> str:
+    """Of the command line, for a field of :class:`Settings`."""
+    return "--float" if name[1] == "floats" else f"--{name[1].replace('_', '-')}"

@@ -115,8 +115,8 @@ def add_predictor(parser: argparse.ArgumentParser, *, required: bool = False) ->
         "--predictor",
         required=required,
         metavar="SPEC",
-        help="package.module:factory or FILE.py:factory; of our default model: "
-        "pgolf_codec.eval.adapters:Artifact",
+        help="package.module:factory or FILE.py:factory, with arguments if need be: "
+        "'mine.py:make(rank=8)'; of our models: 'pgolf_codec.eval.ours:model(context=512)'",
     )
     group.add_argument(
         "--documents", action="store_true", help="TEXT is .jsonl or .jsonl.zst: a document a line"

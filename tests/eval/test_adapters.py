@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import pgolf_codec
 from pgolf_codec.codec.frequencies import TOTAL, interval
+from pgolf_codec.errors import PredictorError
 from pgolf_codec.eval.audit import audit
 from pgolf_codec.eval.foreign import Text, verify_predictor
 from pgolf_codec.eval.host import Host
@@ -39,6 +41,44 @@ def test_transformer_with_a_wrong_mask(zoo: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_factories_with_arguments(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(
+        "from pgolf_codec.eval.ngrams import NGrams\n"
+        "def make(order=3, told=''): return NGrams(order, told.encode())\n"
+    )
+    spec = f"{tmp_path / 'made.py'}:make"
+    plain = verify_predictor(spec, TEXT)
+    assert verify_predictor(f"{spec}()", TEXT).entropy_bits == plain.entropy_bits
+    told = verify_predictor(f"{spec}(order=2, told='It was: (the best) ')", TEXT)
+    assert told.entropy_bits < plain.entropy_bits
+    for wrong in ("(2)", "(order=2", "(order=n)", "(order=open('x'))", "(order=)", "(**{})("):
+        with pytest.raises(PredictorError, match=r"name=value|neither"):
+            verify_predictor(spec + wrong, TEXT)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_predictor_is_told_where_documents_start(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text(
+        "import numpy as np\n"
+        "calls = []\n"
+        "class Told:\n"
+        "    n_symbols = 256\n"
+        "    def start(self): calls.append('start')\n"
+        "    def start_document(self): calls.append('document')\n"
+        "    def next_distribution(self): return np.ones(256)\n"
+        "    def observe(self, symbol): calls.append(symbol)\n"
+        "class Scores(Told):\n"
+        "    def score(self, ids): return np.ones((len(ids), 256))\n"
+    )
+    spec = f"{tmp_path / 'told.py'}:Told"
+    assert verify_predictor(spec, Text((b"a", b"", b"b"))).verified
+    calls = sys.modules["_predictor_told"].calls
+    assert calls == ["start", "document", 97, "document", "document", 98]
+    with pytest.raises(PredictorError, match="no start_document"):
+        verify_predictor(f"{tmp_path / 'told.py'}:Scores", TEXT)
+
+
+@pytest.mark.usefixtures("here")
 def test_caches_agree_with_none(zoo: Path, ask: Callable[..., dict[str, Any]]) -> None:
     """Up to the context, the cache changes nothing but rounding."""
     rows = []
@@ -62,9 +102,9 @@ def test_frequencies_are_those_of_the_codec() -> None:
 def test_artifact_as_a_predictor() -> None:
     """Ours, in processes of its own, comes to the entropy that our own archive has."""
     text = Text((b"It was the best of times, it was the worst of times.",))
-    receipt = verify_predictor("pgolf_codec.eval.adapters:Artifact", text)
+    receipt = verify_predictor("pgolf_codec.eval.ours:model(adapt=False)", text)
     assert receipt.verified
-    ours = pgolf_codec.verify(text.data, adapt=False)  # as the predictor, it does not learn
+    ours = pgolf_codec.verify(text.data, adapt=False)
     assert receipt.entropy_bits == pytest.approx(ours.entropy_bits, rel=1e-3)
     assert receipt.model_bytes >= ours.model_bytes
 

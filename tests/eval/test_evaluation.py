@@ -17,10 +17,13 @@ import pytest
 from pgolf_codec import cli
 from pgolf_codec.codec.adaptation import adapted
 from pgolf_codec.codec.frequencies import interval
-from pgolf_codec.eval import contexts
-from pgolf_codec.eval.evaluation import Contexts, Evaluation, evaluate_integers
+from pgolf_codec.eval import archive, contexts
+from pgolf_codec.eval.contexts import Contexts
+from pgolf_codec.eval.evaluation import Evaluation, evaluate_with
 from pgolf_codec.eval.foreign import Text
-from pgolf_codec.eval.integer_scores import Planned, Run, bits_of_runs
+from pgolf_codec.eval.integer_scores import Run, bits_of_runs
+from pgolf_codec.eval.readers import IntegerReader
+from pgolf_codec.eval.subject import Subject
 from pgolf_codec.eval.verify import encode
 from pgolf_codec.eval.vocabulary import Vocabulary, of_tokenizer
 from pgolf_codec.lm.data.tokenizers import challenge_byte_counts
@@ -46,9 +49,12 @@ def main(stand_in_models: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def evaluated(model: Any, documents: Sequence[bytes], **options: Any) -> Evaluation:
+    return evaluate_with(reader(model, **options), Text(tuple(documents)))
+
+
+def reader(model: Any, **options: Any) -> IntegerReader:
     vocabulary = of_tokenizer(model.tokenizer)
-    reading = Contexts(**options)
-    return evaluate_integers(model, Text(tuple(documents)), reading, vocabulary=vocabulary)
+    return IntegerReader(model=model, vocabulary=vocabulary, reading=Contexts(**options))
 
 
 @pytest.mark.parametrize("adapt", [False, True])
@@ -82,22 +88,51 @@ def test_a_position_sees_its_window_and_no_more(model: Any, shape: tuple[int, in
     )
 
 
-def test_a_decoder_can_follow_a_plan(model: Any) -> None:
-    """Asked symbol by symbol, a session says what it said of the symbols together."""
-    ids = model.tokenizer.encode(PROSE)[None]
-    plan = tuple(contexts.by_document([0, 11, 30], ids.size, 12, 5))
-    for predictor in (
-        Planned(model.predictor, plan),
-        adapted(model).predictor.__class__(
-            Planned(model.predictor, plan), adapted(model).predictor.widths
-        ),
-    ):
-        _, freq = predictor.session(1).intervals(ids)
-        session, previous = predictor.session(1), None
-        for t in range(ids.size):
-            weights = session.weights(previous)
-            assert interval(weights[0], int(ids[0, t]))[1] == freq[0, t]
-            previous = ids[:, t]
+WAYS = {
+    "rolling": {},
+    "windows": {"length": 12, "stride": 5},
+    "rows": {"length": 16, "stride": 16},
+    "every symbol": {"length": 9, "stride": 1},
+    "joined": {"joined": True},
+    "joined windows": {"length": 12, "stride": 5, "joined": True},
+    "carried": {"carried": True},
+    "carried windows": {"length": 12, "stride": 5, "carried": True},
+}
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_decoder_can_follow(model: Any, way: str, adapt: bool) -> None:
+    """Bits of ``eval`` are those that a decoder needs which has nothing but what it decoded."""
+    asked = reader(adapted(model) if adapt else model, **WAYS[way])
+    made: Any = asked.predictor()
+    made.encode, made.decode = asked.vocabulary.encode, asked.vocabulary.decode
+    subject = Subject(lambda: made)
+    packed = archive.pack(subject, DOCUMENTS, lambda n_done: None)
+    said = evaluate_with(asked, Text(DOCUMENTS))
+    assert packed.stepped_bits == pytest.approx(said.entropy_bits, rel=1e-12)
+    # The referee's frequencies are of scaled weights, in which one unit may have become two.
+    assert packed.entropy_bits == pytest.approx(said.entropy_bits, abs=3)
+    assert packed.n_symbols == said.n_symbols
+    assert archive.unpack(subject, packed.archive, lambda n_done: None) == [*DOCUMENTS]
+
+
+@pytest.mark.parametrize("way", [way for way, options in WAYS.items() if "carried" not in options])
+def test_contexts_are_streams_started_anew(model: Any, way: str) -> None:
+    """By the definition: a stream for each symbol, which is fed what its context holds."""
+    reading = Contexts(**WAYS[way])
+    asked = reader(model, **WAYS[way])
+    documents = [b"".join(DOCUMENTS)] if reading.joined else DOCUMENTS
+    bits = 0.0
+    for ids in map(asked.vocabulary.encode, documents):
+        for t in range(len(ids)):
+            (window,) = [w for w in reading.plan([len(ids)]) if w.first <= t < w.end] or [None]
+            session = model.predictor.session(1)
+            weights = session.weights(None)
+            for symbol in ids[window.begin if window else 0 : t]:
+                weights = session.weights(np.array([symbol], np.int32))
+            bits += 24 - math.log2(interval(weights[0], int(ids[t]))[1])
+    assert evaluated(model, DOCUMENTS, **WAYS[way]).entropy_bits == pytest.approx(bits, rel=1e-12)
 
 
 def test_documents_apart_joined_and_carried(model: Any) -> None:
@@ -128,9 +163,8 @@ def test_formula_of_the_challenge_beside_the_true_one(model: Any) -> None:
         challenge_byte_counts(ours._pieces),
     )
     text = Text((PROSE, PROSE.replace(b"t", b"T")))
-    found = evaluate_integers(
-        model, text, Contexts(length=16, stride=16, joined=True), vocabulary=vocabulary
-    )
+    reading = Contexts(length=16, stride=16, joined=True)
+    found = evaluate_with(IntegerReader(model=model, vocabulary=vocabulary, reading=reading), text)
     assert found.n_symbols == 2 * len(ours.encode(PROSE)) + 1  # a BOS between
     stream = np.concatenate([ours.encode(PROSE), [1], ours.encode(PROSE)]).astype(np.int32)
     bits = bits_of_runs([Run(stream, tuple(contexts.rows(len(stream), 16)))], model.predictor)
@@ -166,7 +200,11 @@ def test_documents_of_a_corpus(main: Main, capsys: Capture) -> None:
     assert "the stage of the format; carried on" in said
     values = json.loads(Path("out").read_text())
     assert values["input_bytes"] == sum(map(len, DOCUMENTS))
-    assert values["proof"].startswith("pgolf-codec verify --predictor")
+    bpb = f"{values['bpb_entropy']:.6f}"
+    spec = "'pgolf_codec.eval.ours:model(carry=True, context=20)'"
+    assert values["proof"] == (
+        f"pgolf-codec verify --predictor {spec} --claim {bpb} --documents documents.jsonl"
+    )
 
 
 @pytest.mark.parametrize(

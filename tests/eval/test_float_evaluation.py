@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from tiny_model import PROSE, tiny_tokenizer, tiny_weights
 
 from pgolf_codec import cli
 from pgolf_codec.eval.bpb import challenge_bpb, challenge_bytes, challenge_rows
-from pgolf_codec.eval.evaluation import float_module
 from pgolf_codec.eval.foreign import Text, verify_predictor
+from pgolf_codec.eval.readers import float_module
 from pgolf_codec.lm.conversion.dequantize import float_model
 from pgolf_codec.lm.data.tokenizers import LossyTokenizer, challenge_byte_counts
 from pgolf_codec.quant.artifact import dump_artifact
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "tokenizers"
+SHARED = Path(__file__).parents[2].parent / "shared" / "tokenizers"
 Evaluate = Callable[..., dict[str, Any]]
 
 
@@ -61,29 +61,56 @@ def test_checkpoint_and_artifact_agree(evaluate: Evaluate) -> None:
     assert integers["entropy_bits"] == pytest.approx(artifact["entropy_bits"], rel=0.02)
 
 
+THREE = (PROSE[:60], "", PROSE[60:130], PROSE[:30])
+TUNED = ("--float", "--context", 32, "--stride", 16, "--tune")
+WAYS: dict[str, tuple[object, ...]] = {
+    "nothing learns": ("--float", "--context", 32),
+    "low rank, each document anew": (*TUNED, "low-rank", "--chunk", 16),
+    "full, carried": (*TUNED, "full", "--rate", 0.5, "--chunk", 24, "--carry"),
+    "low rank, after each document": (
+        *(*TUNED, "low-rank", "--rank", 4, "--rate", 0.05),
+        *("--after-document", "--carry", "--passes", 2),
+    ),
+    "joined": (*TUNED, "low-rank", "--optimizer", "sgd", "--join", "--chunk", 32),
+    "integers in windows": ("--context", 20, "--stride", 6, "--carry"),
+}
+
+
 @pytest.mark.usefixtures("here")
-def test_the_proof_of_test_time_training(evaluate: Evaluate, tmp_path: Path) -> None:
-    """The example of docs/REFEREE.md codes what ``eval`` says."""
-    document = (ROOT / "docs" / "REFEREE.md").read_text(encoding="utf-8")
-    (example,) = (
-        block
-        for block in re.findall("```python\n(.*?)```", document, re.DOTALL)
-        if "tuned" in block
+@pytest.mark.parametrize("way", WAYS)
+def test_the_proof_that_eval_names(
+    evaluate: Evaluate, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``verify``, called as ``eval`` says, codes and decodes what ``eval`` says."""
+    Path("three.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in THREE))
+    said = evaluate("three.jsonl", "--documents", "-m", "model.pglm", *WAYS[way])
+    program, *arguments = shlex.split(said["proof"])
+    assert program == "pgolf-codec"
+    assert cli.main([*arguments, "--json", "-"]) == 0
+    receipt = json.loads(capsys.readouterr().out)
+    assert receipt["verified"]
+    assert receipt["claimed_bpb"] == pytest.approx(said["bpb_entropy"], abs=1e-6)
+    assert receipt["entropy_bits"] == pytest.approx(said["entropy_bits"], rel=1e-5)
+    assert receipt["n_symbols_coded"] == said["n_symbols"]
+
+
+def test_the_proof_in_processes_of_its_own(
+    evaluate: Evaluate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that learns after each document, and keeps it: decoded by a fresh process."""
+    Path("three.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in THREE))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    model = ("-m", "run.pt", "--tokenizer", "tokenizer.bin")
+    said = evaluate("three.jsonl", "--documents", *model, *WAYS["low rank, after each document"])
+    _, *arguments = shlex.split(said["proof"])
+    assert cli.main([*arguments, "--json", "-"]) == 0
+    receipt = json.loads(capsys.readouterr().out)
+    assert receipt["verified"]
+    assert receipt["decoder_sha256"] == said["input_sha256"]
+    assert receipt["entropy_bits"] == pytest.approx(said["entropy_bits"], rel=1e-5)
+    assert receipt["model_bytes"] >= sum(
+        Path(name).stat().st_size for name in ("run.pt", "tokenizer.bin")
     )
-    for large, small in (("512", "32"), ("256", "16"), ("257", "17")):
-        assert large in example
-        example = example.replace(large, small)
-    (tmp_path / "tuned.py").write_text(example)
-    data = PROSE[:200].encode()
-    (tmp_path / "text").write_bytes(data)
-    common = ("text", "-m", "model.pglm", "--float", "--context", 32)
-    said = evaluate(*common, "--tune", "low-rank", "--chunk", 16)
-    assert said["learning"] == "additions of rank 8, Adam at 0.002, after each 16 symbols"
-    receipt = verify_predictor(f"{tmp_path / 'tuned.py'}:tuned", Text((data,)))
-    assert receipt.verified
-    assert receipt.claimed_bits == pytest.approx(said["entropy_bits"], rel=1e-6)
-    assert said["proof"].startswith("pgolf-codec verify --predictor")
-    assert said["entropy_bits"] != pytest.approx(evaluate(*common)["entropy_bits"], rel=1e-6)
 
 
 def test_learning_by_document(evaluate: Evaluate, tmp_path: Path) -> None:
@@ -124,6 +151,7 @@ def test_what_can_be_wrong(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no tokenizers of the challenge")
 def test_rows_of_the_challenge(evaluate: Evaluate, tmp_path: Path) -> None:
     """The formula over the challenge's stream, computed here as its scripts do."""
@@ -160,3 +188,10 @@ def test_rows_of_the_challenge(evaluate: Evaluate, tmp_path: Path) -> None:
     assert said["residual_bytes"] > 0
     assert said["n_symbols"] == sum(map(len, parts)) - 1 >= targets.size
     assert said["bpb_entropy"] == said["entropy_bits"] / said["input_bytes"]
+    # The same stream as a predictor's: a last BOS more, and the raw bytes come back.
+    spec = shlex.split(said["proof"])[3]
+    text = Text.read(tmp_path / "val.jsonl", by_documents=True)
+    receipt = verify_predictor(spec, text)
+    assert receipt.n_symbols_coded == said["n_symbols"] + 1
+    assert receipt.residual_bytes == said["residual_bytes"]
+    assert 0 < receipt.entropy_bits - said["entropy_bits"] < 40

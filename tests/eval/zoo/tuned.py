@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
-from pgolf_codec.eval.tuning import Schedule, TunedScorer
+from pgolf_codec.eval.contexts import Contexts
+from pgolf_codec.eval.tuning import Learner, Schedule, TunedPredictor
 
 torch.set_num_threads(1)
 V, D = 257, 16
@@ -26,37 +29,52 @@ class Transformer(torch.nn.Module):
         return (x + scores.softmax(-1) @ v) @ self.head
 
 
+SLIDING = Contexts(length=24, stride=8)
+
+
+def tuned(schedule, reading=SLIDING, chunk=8):
+    return TunedPredictor(Transformer(), V, schedule, reading, first=256, chunk=chunk)
+
+
 def full():
-    return TunedScorer(Transformer(), V, Schedule(learning_rate=0.02, block=8), first=256)
+    return tuned(Schedule(learning_rate=0.02))
 
 
 def full_sgd():
-    schedule = Schedule(learning_rate=0.3, optimizer="sgd", block=8, passes=2)
-    return TunedScorer(Transformer(), V, schedule, first=256)
+    return tuned(Schedule(learning_rate=0.3, optimizer="sgd", passes=2))
 
 
-def low_rank():
-    schedule = Schedule(learning_rate=0.05, block=8, rank=4)
-    return TunedScorer(Transformer(), V, schedule, first=256)
+def low_rank(chunk=8, **documents):
+    reading = dataclasses.replace(SLIDING, **documents)
+    return tuned(Schedule(learning_rate=0.05, rank=4), reading, chunk)
 
 
-def each_document():
-    schedule = Schedule(learning_rate=0.05, block=8, rank=4)
-    return TunedScorer(Transformer(), V, schedule, first=256, independent_documents=True)
+class ScoreFirst:
+    """The same as an evaluation script has it: blocks, each learned from behind its score."""
+
+    n_symbols, block = V, 8
+
+    def __init__(self):
+        self.learner = Learner(Transformer(), Schedule(learning_rate=0.02))
+
+    def start(self):
+        self.learner.reset()
+        self.past = [256]
+
+    def score(self, ids):
+        return self.learner.distributions([*self.past, *ids[:-1].tolist()], len(ids))
+
+    def learn(self, ids):
+        self.learner.step([*self.past, *ids[:-1].tolist()], ids)
+        self.past = [*self.past, *ids.tolist()][-17:]
 
 
-class UpdateFirst(TunedScorer):
+class UpdateFirst(ScoreFirst):
     """Takes its steps on a block before it says how probable the block was."""
 
     def score(self, ids):
-        past = self._past
-        super().learn(ids)
-        self._past = past
+        self.learner.step([*self.past, *ids[:-1].tolist()], ids)
         return super().score(ids)
 
     def learn(self, ids):
-        self._past = [*self._past, *ids.tolist()][-self._schedule.context :]
-
-
-def update_first():
-    return UpdateFirst(Transformer(), V, Schedule(learning_rate=0.02, block=8), first=256)
+        self.past = [*self.past, *ids.tolist()][-17:]
