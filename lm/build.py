@@ -36,6 +36,7 @@ from typing import Any
 from pgolf_codec.errors import ConfigError, PgolfError
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import (
+    CADENCE,
     DataConfig,
     ModelConfig,
     TrainConfig,
@@ -51,9 +52,6 @@ Inputs = dict[str, Any]
 _STDERR = 2
 _PATIENCE_SECONDS = 60
 """How long training may take to stop when it is told to."""
-
-CADENCE = ("minutes", "checkpoint_seconds", "eval_seconds")
-"""Keys of ``[train]`` that may change between a checkpoint and its continuation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +258,10 @@ class Build:
     def _claim_run(self, model: ModelConfig, train: TrainConfig) -> None:
         """Make the run's folder this recipe's; a checkpoint of another one is not continued."""
         inputs = self._training(model, train)
-        for key in CADENCE:
-            del inputs["train"][key]
         claim, mine = self.run / "inputs.json", json.dumps(inputs, indent=1)
         self.run.mkdir(exist_ok=True)
-        if (self.run / "checkpoint.pt").exists() and _read(claim) != mine:
+        there = (self.run / "checkpoint.pt").exists()
+        if there and _without_cadence(_read(claim)) != _without_cadence(mine):
             raise ConfigError(
                 f"{self.run} holds a checkpoint of another recipe or other tokens; "
                 "remove it, or take another work folder"
@@ -329,6 +326,16 @@ def _stamp(stage: Stage, inputs: str) -> str | None:
         return None
     outputs = {path.name: digest(path) for path in stage.outputs}
     return json.dumps({"inputs": inputs, "outputs": outputs}, indent=1)
+
+
+def _without_cadence(claim: str) -> Inputs:
+    """What a claim says of a run, but for what may change; nothing if it can't be read."""
+    try:
+        inputs: Inputs = json.loads(claim)
+        inputs["train"] = {k: v for k, v in inputs["train"].items() if k not in CADENCE}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return inputs
 
 
 def _read(path: Path) -> str:

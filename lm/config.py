@@ -21,8 +21,15 @@ from pgolf_codec.lm.model_config import BOS_ID, ModelConfig
 NEWTON_SCHULZ = ("quintic", "polar")
 """Iterations of :mod:`pgolf_codec.lm.training.optim`."""
 
+CADENCE = (
+    *("minutes", "iterations", "micro_rows"),
+    *("checkpoint_seconds", "eval_seconds", "log_steps"),
+)
+"""Keys of ``[train]`` that may change between a checkpoint and its continuation."""
+
 __all__ = [
     "BOS_ID",
+    "CADENCE",
     "DataConfig",
     "ModelConfig",
     "TextClass",

@@ -1,4 +1,4 @@
-"""Train a model: ``python -m pgolf_codec.lm.train --config NAME --tokens DIR --out DIR``.
+"""Train a model: ``python -m pgolf_codec.lm.train --config NAME [--tokens DIR] [--out DIR]``.
 
 The schedules run over accumulated training seconds, so a run that was stopped
 and resumed ends where an uninterrupted one would have; the data order is a
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import platform
 import sys
 import time
@@ -48,8 +49,9 @@ def train(
 ) -> None:
     """Train until the budget is spent, from ``out``'s checkpoint if there is one.
 
-    Raises :class:`ConfigError` if ranks and batch or GPUs do not fit, or the checkpoint is of
-    other settings, :class:`DivergedError` if the loss is not finite, and
+    Raises :class:`ConfigError` if ranks and batch or GPUs, or tokens and model do not fit, or
+    the checkpoint is of other settings, :class:`CorruptError` if it is none,
+    :class:`DivergedError` if a loss or a gradient is not finite, and
     :class:`Stopped` behind a signal, when a checkpoint is written.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,9 @@ class Training:
             raise ConfigError(
                 f"{group.world} ranks can't share batch_rows {config.batch_rows} evenly"
             )
+        need_fitting(tokens, model_config)
         self.config, self.tokens, self.group = config, tokens, group
+        self.settings = checkpoints.settings_of(config, tokens.digest)
         self.out, self.checkpoint = out, out / checkpoints.FILE
         torch.manual_seed(config.seed)
         self.model = Transformer(model_config, config.seq_len)
@@ -119,14 +123,15 @@ class Training:
     @property
     def n_steps(self) -> int:
         """Of the whole run, as far as can be told."""
-        part = schedules.progress(self.done.seconds, self.done.step, self.config)
-        return self.config.iterations or round(self.done.step / part) if part else 0
+        step = self.done.step
+        part = schedules.progress(self.done.seconds, step, self.config)
+        return self.config.iterations or max(step, round(step / part) if part else 0)
 
     def resume(self) -> None:
         """From the checkpoint, if there is one."""
         if self.checkpoint.exists():
             self.done = checkpoints.load_checkpoint(
-                self.checkpoint, self.model, self.optimizers, self.average
+                self.checkpoint, self.model, self.optimizers, self.average, self.settings
             )
         self._saved_at = self._measured_at = self.done.seconds
 
@@ -134,9 +139,9 @@ class Training:
         """Say what is trained on what, and compile it before the clock runs."""
         self.log = RunLog(None if self.group.rank else self.out, self.done.step)
         self._say_what()
-        if not compile:
-            return
         device = self.group.device.type
+        if not compile or device == "mps":  # where nobody has tried it
+            return
         if device == "cuda":
             self.model.set_attention("flex")
         self.run = torch.compile(self.model)
@@ -167,8 +172,9 @@ class Training:
             raise DivergedError(f"loss is {mean_loss} at step {done.step}")
         self.last_loss = mean_loss
         self._losses.append(mean_loss)
-        if config.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf)
+        if not math.isfinite(norm.item()):
+            raise DivergedError(f"gradients have the norm {norm.item()} at step {done.step}")
         schedules.set_rates(self.optimizers, factor, done.step, config)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -203,7 +209,12 @@ class Training:
         self._saved_at = self.done.seconds
         if not self.group.rank:
             checkpoints.save_checkpoint(
-                self.checkpoint, self.model, self.optimizers, self.average, self.done
+                self.checkpoint,
+                self.model,
+                self.optimizers,
+                self.average,
+                self.done,
+                self.settings,
             )
 
     def validate(self) -> None:
@@ -302,6 +313,17 @@ class Training:
         )
 
 
+def need_fitting(tokens: Tokens, model: ModelConfig) -> None:
+    """Raise :class:`ConfigError` if a model's symbols are not those of the tokens."""
+    size = model.vocab_size
+    if tokens.n_symbols not in (None, size):
+        raise ConfigError(
+            f"the recipe has vocab_size {size}, the tokenizer of {tokens.name} {tokens.n_symbols}"
+        )
+    if (largest := int(tokens.val.max())) >= size:
+        raise ConfigError(f"the recipe has vocab_size {size}, {tokens.name} the token {largest}")
+
+
 def gradients(run: Any, model: Transformer, x: Tensor, y: Tensor, micro_rows: int = 0) -> float:
     """Add up the gradients of the mean loss of rows (n, T), which is returned, in nats.
 
@@ -358,7 +380,9 @@ def main() -> int:
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
     except (PgolfError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
+        # Ours are the same on all ranks: the first one tells.
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, PgolfError):
+            print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 

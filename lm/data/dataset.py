@@ -33,7 +33,7 @@ class Dataset:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """The shards in ``folder``, ``ROOT/datasets/NAME``, for training.
+    """The shards in ``folder``, ``ROOT/datasets/NAME``, for training; or a ROOT with only one.
 
     Raises :class:`OverlapError` if validation documents occur in the training text,
     :class:`ConfigError` if shards are missing, :class:`FormatError` for what are none.
@@ -41,9 +41,11 @@ def open_dataset(folder: Path) -> Dataset:
     manifest = find_manifest(folder)
     tokenizer_file, case_operators, n_compared = None, 0, None
     if manifest is not None:
-        entry = dataset_entry(manifest, folder.resolve().name)
+        is_root = manifest.parent == folder and (folder / "datasets").is_dir()
+        entry = dataset_entry(manifest, None if is_root else folder.resolve().name)
+        folder = entry.folder if is_root else folder
         tokenizer_file, case_operators = entry.tokenizer_file, entry.case_operators
-        n_compared = check_no_overlap(manifest, folder.resolve().name)
+        n_compared = check_no_overlap(manifest, entry.name)
     return Dataset(
         train=TokenStream(split_paths(folder, "train")),
         val=TokenStream(split_paths(folder, "val")),

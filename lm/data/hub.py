@@ -23,28 +23,13 @@ from pgolf_codec.errors import ConfigError, CorruptError, DownloadError, Missing
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.data.manifest import SPLITS, DatasetEntry, dataset_entry, read_manifest
 from pgolf_codec.lm.data.shards import open_shard, shard_name
+from pgolf_codec.lm.data.variants import HubSource
 
 STEM = "fineweb"
 _RECORD = "downloads.json"
 _ATTEMPTS = 4
 """At one file, each from where the last one stopped; the library may have its own."""
 
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """Where a variant of the data is published."""
-
-    repository: str
-    dataset: str
-    prefix: str = "datasets"
-    """Folder of ``manifest.json`` in the repository."""
-
-
-VARIANTS = {
-    "sp1024": HubSource("willdepueoai/parameter-golf", "fineweb10B_sp1024"),
-    "sp4096": HubSource("kevclark/parameter-golf", "fineweb10B_sp4096"),
-    "sp8192": HubSource("kevclark/parameter-golf", "fineweb10B_sp8192"),
-}
 
 Report = Callable[[str], None]
 

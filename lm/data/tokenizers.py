@@ -181,14 +181,17 @@ def challenge_byte_counts(pieces: Iterable[Piece]) -> ByteCounts:
     return ByteCounts(np.array(n_bytes, np.int64), np.array(leading), np.array(boundary))
 
 
-def shard_bytes(model_file: bytes, ids: NDArray[Any]) -> int:
+def shard_bytes(model_file: bytes, ids: NDArray[Any], *, case: bool = False) -> int:
     """Bytes that the stream ``ids`` of documents with BOS stands for, but for its first id.
 
-    Of a lossless tokenizer these are the documents' own; of a lossy one they are what
-    the challenge counts.  Not for ids behind case operators.
+    Of a lossless tokenizer these are the documents' own, with ``case`` those in front of
+    the case operators; of a lossy one they are what the challenge counts.
     """
-    tokenizer = tokenizer_from(model_file)
+    tokenizer = tokenizer_from(model_file, case=case)
     if isinstance(tokenizer, LosslessTokenizer):
+        if case:
+            documents = np.split(ids[1:].astype(np.int32), np.flatnonzero(ids[1:] == BOS_ID))
+            return sum(len(tokenizer.decode(part[part != BOS_ID])) for part in documents)
         return tokenizer.tokenizer.n_bytes(ids[1:].astype(np.int32))
     pieces, _ = parse(model_file)
     return challenge_byte_counts(pieces).of(ids)

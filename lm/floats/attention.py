@@ -21,9 +21,6 @@ from torch import Tensor
 Attend = Callable[[Tensor, Tensor, Tensor, int, "Tensor | None"], Tensor]
 
 BLOCK, LONG_WINDOW = 64, 256
-"""Queries of a block, for windows from the second on; shorter windows are a block.  Measured."""
-
-BLOCK, LONG_WINDOW = 64, 256
 """Queries of a block where the window is that long; below it, a window's length.  Forward
 and backward of a window of 512 took half of the time that blocks of 512 took."""
 

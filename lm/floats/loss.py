@@ -49,7 +49,9 @@ class FusedCrossEntropy(torch.autograd.Function):
         e = embedding.to(h.dtype)
         d_embedding = torch.zeros_like(embedding)
         d_h = torch.empty_like(h)
-        total = torch.zeros((), dtype=torch.float64, device=h.device)
+        # Apple's GPUs have no float64, and a few hundred chunks need none.
+        exact = torch.float64 if h.device.type == "cpu" else torch.float32
+        total = torch.zeros((), dtype=exact, device=h.device)
         for start in range(0, h.size(0), CHUNK):
             part = slice(start, start + CHUNK)
             nll, dh, de = FusedCrossEntropy.chunk_loss(h[part], e, targets[part], softcap)

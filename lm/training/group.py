@@ -17,12 +17,13 @@ from pgolf_codec.errors import ConfigError
 
 def pick_device() -> torch.device:
     """This rank's own GPU, Apple's, or the CPU if there are none."""
-    n_gpus, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
-    if not n_gpus:
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if local_rank >= n_gpus:
+    n_gpus = torch.cuda.device_count()
+    if not n_gpus:  # Apple's is for one rank: gloo sums nothing there
+        alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        return torch.device("mps" if alone and torch.backends.mps.is_available() else "cpu")
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > n_gpus:
         raise ConfigError(f"more ranks than GPUs, of which there are {n_gpus}")
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
 

@@ -12,9 +12,14 @@ from pgolf_codec.lm.training.options import all_settings
 
 
 def default_ranks(batch_rows: int) -> int:
-    """As many as there are GPUs, or else CPUs, among which a batch can be dealt out evenly."""
+    """As many as there are GPUs, or else CPUs, among which a batch can be dealt out evenly.
+
+    One for Apple's GPU.
+    """
     import torch
 
+    if not torch.cuda.device_count() and torch.backends.mps.is_available():
+        return 1
     most = torch.cuda.device_count() or os.cpu_count() or 1
     return max(n for n in range(1, most + 1) if batch_rows % n == 0)
 

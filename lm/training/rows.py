@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.data.dataset import open_dataset
 from pgolf_codec.lm.data.shards import Ids, TokenStream
-from pgolf_codec.lm.data.tokenizers import shard_bytes
+from pgolf_codec.lm.data.tokenizers import shard_bytes, tokenizer_from
+
+DIGESTED = 1 << 16
+"""Training tokens that tell one data set from another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +32,17 @@ class Tokens:
     """Of text, that ``val`` stands for."""
     n_compared: int | None
     """Training documents that were found not to be in ``val``; None: nobody has looked."""
+    n_symbols: int | None
+    """Of the tokenizer; None: not stated."""
     name: str
+
+    @property
+    def digest(self) -> str:
+        """Of the validation tokens, and of how many there are to train on and the first ones."""
+        digest = hashlib.sha256(f"{len(self.train)} ".encode())
+        for ids in (self.train[:DIGESTED], self.val):
+            digest.update(np.ascontiguousarray(ids, "<u2").tobytes())
+        return digest.hexdigest()
 
 
 def open_tokens(folder: Path, seq_len: int) -> Tokens:
@@ -41,7 +55,7 @@ def open_tokens(folder: Path, seq_len: int) -> Tokens:
         facts = json.loads((folder / "val.json").read_text())
         train: Ids | TokenStream = np.memmap(folder / "train.bin", dtype="<u2", mode="r")
         val: Ids = np.fromfile(folder / "val.bin", dtype="<u2")
-        n_bytes, n_compared = facts["n_bytes"], facts.get("n_compared")
+        n_bytes, n_compared, n_symbols = facts["n_bytes"], facts.get("n_compared"), None
     else:
         dataset = open_dataset(folder)
         if dataset.tokenizer_file is None:
@@ -49,7 +63,9 @@ def open_tokens(folder: Path, seq_len: int) -> Tokens:
         train, n_compared = dataset.train, dataset.n_compared
         val = dataset.val[: len(dataset.val) // seq_len * seq_len]
         with_start = np.concatenate((np.array([BOS_ID], np.uint16), val))
-        n_bytes = shard_bytes(dataset.tokenizer_file.read_bytes(), with_start)
+        model_file, case = dataset.tokenizer_file.read_bytes(), bool(dataset.case_operators)
+        n_symbols = tokenizer_from(model_file, case=case).n_symbols
+        n_bytes = shard_bytes(model_file, with_start, case=case)
     if len(train) < seq_len or len(val) < seq_len:
         raise ConfigError(f"{folder}: less than a row of {seq_len} tokens")
     return Tokens(
@@ -57,6 +73,7 @@ def open_tokens(folder: Path, seq_len: int) -> Tokens:
         val=val[: len(val) // seq_len * seq_len],
         val_bytes=n_bytes,
         n_compared=n_compared,
+        n_symbols=n_symbols,
         name=folder.resolve().name,
     )
 

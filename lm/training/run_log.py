@@ -14,8 +14,9 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from pgolf_codec.lm.training.line_chart import Series, line_chart
 from pgolf_codec.lm.training.rows import Tokens
 
 METRICS, LOG, CURVE = "metrics.jsonl", "log.txt", "curve.svg"
-FOLDERS = ("", "codec", "eval", "lm", "quant")
 
 
 class RunLog:
@@ -146,17 +146,19 @@ def heading(tokens: Tokens, config: TrainConfig, device: str, world: int) -> lis
 
 
 def source_digest() -> str:
-    """SHA-256, in hex, of the names and texts of the package's modules."""
+    """SHA-256, in hex, of the names and texts of the package's modules, in all folders."""
     digest = hashlib.sha256()
-    root = resources.files("pgolf_codec")
-    for folder in FOLDERS:
-        place = root / folder if folder else root
-        if not place.is_dir():  # a bundle has what it needs
-            continue
-        for path in sorted(place.iterdir(), key=lambda path: path.name):
-            if path.name.endswith(".py"):
-                digest.update(f"{folder}/{path.name}\0".encode() + path.read_bytes())
+    for name, text in sorted(_modules(resources.files("pgolf_codec"), "")):
+        digest.update(f"{name}\0".encode() + text)
     return digest.hexdigest()
+
+
+def _modules(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for place in folder.iterdir():
+        if place.is_dir():
+            yield from _modules(place, f"{prefix}{place.name}/")
+        elif place.name.endswith(".py"):
+            yield prefix + place.name, place.read_bytes()
 
 
 def mean(values: Sequence[float]) -> float:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from pgolf_codec import files
 from pgolf_codec.cli import FAILED, OK, UsageError
 from pgolf_codec.cli.options import positive
+from pgolf_codec.errors import ConfigError
+from pgolf_codec.lm.data.variants import VARIANTS
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
     from pgolf_codec.eval.logs import RunLog
     from pgolf_codec.eval.significance import Verdict
-
-VARIANTS = ("sp1024", "sp4096", "sp8192")
-"""The keys of :data:`pgolf_codec.lm.data.hub.VARIANTS`, which is not imported for a help text."""
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
         description="Download the challenge's token shards, resumed and checked. The default "
         "of 80 training shards is 16 GB; a shard is 200 MB.",
     )
-    fineweb.add_argument("--variant", choices=VARIANTS, default="sp1024")
+    fineweb.add_argument("--variant", choices=list(VARIANTS), default="sp1024")
     fineweb.add_argument("--train-shards", type=int, default=80, metavar="N")
     fineweb.add_argument("-o", "--output", type=Path, default=Path("data"), metavar="DIR")
     fineweb.add_argument("--repository", metavar="OWNER/NAME", help="another dataset repository")
@@ -83,7 +82,7 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     check = what.add_parser(
         "check", help="check shards against their manifest, and the splits against each other"
     )
-    check.add_argument("manifest", type=Path, metavar="MANIFEST")
+    check.add_argument("manifest", type=Path, metavar="MANIFEST", help="or a folder that has one")
     check.add_argument("--dataset", metavar="NAME", help="if the manifest has several")
     check.add_argument(
         "--tokens",
@@ -138,7 +137,9 @@ def submit_options(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="*", type=Path, metavar="RUN", help="logs/RUN_ID of train_gpt.py, or a log"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or program")
-    parser.add_argument("--recipe", type=Path, metavar="TOML", help="write the program of it")
+    parser.add_argument(
+        "--recipe", type=Path, metavar="NAME", help="write the program of a preset or a .toml file"
+    )
     parser.add_argument("--plain", action="store_true", help="a program that can be read")
     parser.add_argument("--program", type=Path, metavar="FILE", help="the train_gpt.py that ran")
     parser.add_argument("--track", choices=("record", "non-record"), default="non-record")
@@ -207,10 +208,11 @@ def run_submit(options: argparse.Namespace) -> int:
 
 def _write_program(options: argparse.Namespace) -> int:
     from pgolf_codec.eval.bundle import make_bundle
+    from pgolf_codec.lm.presets import preset_path
 
     if options.runs or options.program is not None:
         raise UsageError("--recipe makes a program; runs and --program are for a folder")
-    with files.reading(options.recipe) as file:
+    with files.reading(preset_path(str(options.recipe))) as file:
         recipe = file.read().decode("utf-8", "replace")
     program = make_bundle(recipe, name=options.name or options.recipe.stem, plain=options.plain)
     with files.replacing(options.output) as file:
@@ -248,7 +250,7 @@ def run_significance(options: argparse.Namespace) -> int:
 
 
 def _data_fineweb(options: argparse.Namespace) -> int:
-    from pgolf_codec.lm.data.hub import VARIANTS, Hub, download_variant
+    from pgolf_codec.lm.data.hub import Hub, download_variant
 
     named = {"repository": options.repository, "dataset": options.dataset, "prefix": options.prefix}
     source = dataclasses.replace(
@@ -299,13 +301,21 @@ def _data_build(options: argparse.Namespace) -> int:
 
 def _data_check(options: argparse.Namespace) -> int:
     from pgolf_codec.lm.data.dataset import check_tokens
-    from pgolf_codec.lm.data.manifest import check_no_overlap, check_shards, dataset_entry
+    from pgolf_codec.lm.data.manifest import (
+        check_no_overlap,
+        check_shards,
+        dataset_entry,
+        find_manifest,
+    )
 
-    n_bytes = check_shards(options.manifest, options.dataset)
+    manifest: Path | None = options.manifest
+    if options.manifest.is_dir() and (manifest := find_manifest(options.manifest)) is None:
+        raise ConfigError(f"{options.manifest}: there is no manifest.json")
+    n_bytes = check_shards(manifest, options.dataset)
     print(f"{n_bytes:,} bytes of shards have the digests that the manifest states")
-    n_compared = check_no_overlap(options.manifest, options.dataset)
+    n_compared = check_no_overlap(manifest, options.dataset)
     if n_compared is None and options.tokens:
-        n_compared = check_tokens(dataset_entry(options.manifest, options.dataset).folder)
+        n_compared = check_tokens(dataset_entry(manifest, options.dataset).folder)
     if n_compared is None:
         print("the manifest states no hashes of documents: the splits were not compared")
     else:

@@ -16,8 +16,9 @@ import pytest
 from hub_stand_in import Repository, serving
 
 from pgolf_codec.errors import ConfigError, CorruptError, DownloadError, FormatError
-from pgolf_codec.lm.data.hub import Hub, HubSource, download_variant
+from pgolf_codec.lm.data.hub import Hub, download_variant
 from pgolf_codec.lm.data.shards import TokenStream, open_shard, shard_header, split_paths
+from pgolf_codec.lm.data.variants import HubSource
 
 pytest.importorskip("huggingface_hub")
 
