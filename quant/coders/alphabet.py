@@ -52,9 +52,11 @@ class Alphabet:
 
     @classmethod
     def read(cls, source: NumberReader, n_items: int) -> Alphabet:
-        low = source.number(_LOW, -(2**31), 2**31 - 1)
-        n_levels = source.number(_LEVELS, 0, MAX_LEVELS - 1) + 1
-        n_escapes = source.number(_N_ESCAPES, 0, n_items)
+        first = source.numbers(3, np.array([_LOW, _LEVELS, _N_ESCAPES]))
+        low, n_levels, n_escapes = int(first[0]), int(first[1]) + 1, int(first[2])
+        possible = -(2**31) <= low < 2**31 and 1 <= n_levels <= MAX_LEVELS
+        if not (possible and 0 <= n_escapes <= n_items):
+            raise CorruptError("coded integers: an alphabet that is not possible")
         escapes = source.numbers(n_escapes, _ESCAPE) + low
         if n_escapes and not -(2**31) <= int(escapes.min()) <= int(escapes.max()) < 2**31:
             raise CorruptError("coded integers: an escape beyond 32 bits")

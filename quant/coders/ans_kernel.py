@@ -15,30 +15,24 @@ _WORD, _LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
 @jit
 def encode(
     symbols: NDArray[np.int32],
-    row_classes: NDArray[np.int64],
-    column_classes: NDArray[np.int64],
+    tables: NDArray[np.int32],
     cumulative: NDArray[np.int64],
     words: NDArray[np.uint32],
     states: NDArray[np.uint64],
 ) -> int:
     """Number of words; in the order they are written, which is from the last item."""
-    n_rows, n_columns = symbols.shape
     precision = np.uint64(PRECISION)
     n_words = 0
-    at = symbols.size
-    for i in range(n_rows - 1, -1, -1):
-        for j in range(n_columns - 1, -1, -1):
-            at -= 1
-            table = row_classes[i] + column_classes[j]
-            symbol = symbols[i, j]
-            low = np.uint64(cumulative[table, symbol])
-            count = np.uint64(cumulative[table, symbol + 1]) - low
-            state = states[at & 1]
-            if state >> np.uint64(64 - PRECISION) >= count:
-                words[n_words] = np.uint32(state & np.uint64(0xFFFFFFFF))
-                n_words += 1
-                state >>= _WORD
-            states[at & 1] = (state // count << precision) + state % count + low
+    for at in range(symbols.size - 1, -1, -1):
+        table, symbol = tables[at], symbols[at]
+        low = np.uint64(cumulative[table, symbol])
+        count = np.uint64(cumulative[table, symbol + 1]) - low
+        state = states[at & 1]
+        if state >> np.uint64(64 - PRECISION) >= count:
+            words[n_words] = np.uint32(state & np.uint64(0xFFFFFFFF))
+            n_words += 1
+            state >>= _WORD
+        states[at & 1] = (state // count << precision) + state % count + low
     return n_words
 
 

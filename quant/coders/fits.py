@@ -8,6 +8,7 @@ classes by their scale and fits each class.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.quant.coders import ans
 from pgolf_codec.quant.coders.alphabet import Alphabet
 from pgolf_codec.quant.coders.ans import Model
-from pgolf_codec.quant.coders.machine_code import PRECISION, STATIC_SOURCES
+from pgolf_codec.quant.coders.machine_code import MOST_SEEN, PRECISION, STATIC_SOURCES
+from pgolf_codec.quant.coders.prediction import Prediction
 
 Floats = NDArray[np.float64]
 Fit = Callable[[Floats], Floats]
@@ -47,31 +49,87 @@ class Ans:
 
 
 class AnsScale(Ans):
-    """A table a class of scales."""
+    """A table a class of scales, of the items or of what a linear prediction leaves of them."""
 
     def encode(self, values: NDArray[np.int32]) -> bytes:
-        alphabet, symbols = Alphabet.of(values)
-        counts = np.bincount(symbols.reshape(-1), minlength=alphabet.n_symbols)[None, :]
-        best = _cheapest(alphabet, counts.astype(np.float64), _one_class(values.shape), self._fits)
-        best_bits = _total_bits(alphabet, best, counts.astype(np.float64))
-        for rows, columns in _class_choices(values):
-            n_tables = int(rows.max() + columns.max()) + 1
-            if n_tables * alphabet.n_symbols > symbols.size:
+        found = self._by_scale(_plain(values))
+        shade_bits = 2 if float(values.std(dtype=np.float64)) > _NARROW else 3
+        prediction = Prediction.fit(values, shade_bits)
+        if prediction is not None:
+            rests = _predicted(values, prediction)
+            if rests is not None:
+                found = min(found, self._by_scale(rests), key=lambda choice: choice[2])
+        items, model, _ = found
+        return ans.encode(items.alphabet, items.symbols, model, items.shades)
+
+    def _by_scale(self, items: _Items) -> tuple[_Items, Model, float]:
+        """The cheapest model found, and its bits."""
+        none = _one_class(items.symbols.shape)
+        best, best_bits = self._fitted(items, none)
+        for classes in _class_choices(items.rests):
+            n_tables = int(classes[0].max() + classes[1].max()) + 1 << items.shade_bits
+            if n_tables * items.alphabet.n_symbols > items.symbols.size:
                 continue  # tables that cost more than they can save
-            by_table = _count(symbols, rows, columns, alphabet.n_symbols)
-            model = _cheapest(alphabet, by_table, (rows, columns), self._fits)
+            model, bits = self._fitted(items, classes)
             for _ in range(_REASSIGNMENTS):
-                moved = _reassigned(symbols, model)
+                moved = _reassigned(items, model)
                 if moved is None:
                     break
-                by_table = _count(symbols, *moved, alphabet.n_symbols)
-                model = _cheapest(alphabet, by_table, moved, self._fits)
-            bits = _total_bits(alphabet, model, by_table)
+                model, bits = self._fitted(items, moved)
             if bits < best_bits:
                 best, best_bits = model, bits
-        return ans.encode(alphabet, symbols, best)
+        return items, best, best_bits
+
+    def _fitted(
+        self, items: _Items, classes: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> tuple[Model, float]:
+        counts = _count(items, *classes)
+        model = _cheapest(items.alphabet, counts, classes, self._fits, items.prediction)
+        return model, _total_bits(items.alphabet, model, counts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """What is coded, and what is known of each beforehand; all (rows, columns)."""
+
+    alphabet: Alphabet
+    symbols: NDArray[np.int32]
+    shaded: NDArray[np.int32]
+    """shade * n_symbols + symbol; without a prediction the symbols."""
+    rests: NDArray[np.int32]
+    """The items less what was predicted."""
+    prediction: Prediction | None = None
+    shades: NDArray[np.int32] | None = None
+
+    @property
+    def shade_bits(self) -> int:
+        return self.prediction.shade_bits if self.prediction else 0
+
+
+def _plain(values: NDArray[np.int32]) -> _Items:
+    alphabet, symbols = Alphabet.of(values)
+    return _Items(alphabet, symbols, symbols, values)
+
+
+def _predicted(values: NDArray[np.int32], prediction: Prediction) -> _Items | None:
+    """None if an item that others were predicted from is no level."""
+    centred = values.astype(np.int64) - prediction.centre
+    guesses = prediction.guesses(centred)
+    rests = (centred - (guesses >> prediction.unit)).astype(np.int32)
+    shades = guesses >> (prediction.unit - prediction.shade_bits)
+    alphabet, symbols = Alphabet.of(rests)
+    # What is no level is kept as it is, not as what is left of it.
+    escapes = centred[symbols == alphabet.n_levels]
+    if abs(escapes).min(initial=MOST_SEEN + 1) <= MOST_SEEN:
+        return None
+    alphabet = replace(alphabet, escapes=escapes)
+    shades = (shades & ((1 << prediction.shade_bits) - 1)).astype(np.int32)
+    shaded = shades * np.int32(alphabet.n_symbols) + symbols
+    return _Items(alphabet, symbols, shaded, rests, prediction, shades)
+
+
+_NARROW = 1.5
+"""Below this deviation more shades are worth their tables."""
 _REASSIGNMENTS = 2
 _STEPS = (0.5, 0.25, 0.125)
 """Widths of a class, in octaves of scale."""
@@ -131,10 +189,11 @@ def _cheapest(
     counts: Floats,
     classes: tuple[NDArray[np.int64], NDArray[np.int64]],
     fits: tuple[Fit, ...],
+    prediction: Prediction | None = None,
 ) -> Model:
     """The model of fewest bits, of all fits and steps of logarithms."""
     models = [
-        Model(unit, _to_levels(fit(counts), counts, unit), *classes)
+        Model(unit, _to_levels(fit(counts), counts, unit), *classes, prediction)
         for fit in fits
         for unit in _UNITS
     ]
@@ -229,9 +288,7 @@ def _classes(scales: Floats, step: float) -> NDArray[np.int64]:
     return np.asarray(found - found.min())
 
 
-def _reassigned(
-    symbols: NDArray[np.int32], model: Model
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+def _reassigned(items: _Items, model: Model) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Every row, or column, to the class that codes it in the fewest bits.
 
     None where both have classes.
@@ -240,27 +297,27 @@ def _reassigned(
     if by_rows and model.column_classes.any():
         return None
     classes = model.row_classes if by_rows else model.column_classes
-    shares = np.bincount(classes, minlength=len(model.levels)) + 0.5
-    costs = np.minimum(_bits(model), 40.0)
-    lines = symbols if by_rows else symbols.T
+    n_classes = len(model.levels) >> items.shade_bits
+    shares = np.bincount(classes, minlength=n_classes) + 0.5
+    costs = np.minimum(_bits(model), 40.0).reshape(n_classes, -1)
+    lines = items.shaded if by_rows else items.shaded.T
     moved = np.empty(len(lines), np.int64)
     price = -np.log2(shares / shares.sum())
     _assign(lines, costs, price, np.zeros(costs.shape[1]), moved)
     _, moved = np.unique(moved, return_inverse=True)
-    rest = _one_class(symbols.shape)
+    rest = _one_class(items.symbols.shape)
     return (moved, rest[1]) if by_rows else (rest[0], moved)
 
 
 def _count(
-    symbols: NDArray[np.int32],
-    row_classes: NDArray[np.int64],
-    column_classes: NDArray[np.int64],
-    n_symbols: int,
+    items: _Items, row_classes: NDArray[np.int64], column_classes: NDArray[np.int64]
 ) -> Floats:
-    n_tables = int(row_classes.max() + column_classes.max()) + 1
-    counts = np.zeros((n_tables, n_symbols))
-    _add(symbols, row_classes, column_classes, counts)
-    return counts
+    """(tables, symbols)"""
+    n_classes = int(row_classes.max() + column_classes.max()) + 1
+    n_symbols = items.alphabet.n_symbols
+    counts = np.zeros((n_classes, n_symbols << items.shade_bits))
+    _add(items.shaded, row_classes, column_classes, counts)
+    return counts.reshape(-1, n_symbols)
 
 
 HIST = Ans("ANS, counted table", (counted,))

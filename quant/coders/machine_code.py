@@ -18,6 +18,7 @@ STATIC_SOURCES = (
     "quant/coders/bits_kernel.py",
     "quant/coders/machine_code.py",
     "quant/coders/numbers_kernel.py",
+    "quant/coders/prediction_kernel.py",
 )
 """Of ``raw``, ``huffman`` and ``ans-*``."""
 
@@ -29,3 +30,7 @@ MAX_LENGTH = 16
 """Of a Huffman code."""
 PRECISION, BUCKET_BITS = 20, 10
 """ANS: frequencies of a table add up to 2**PRECISION; a bucket is a 2**-BUCKET_BITS of it."""
+ESCAPED = -(2**31)
+"""In the place of an item that is not in the stream."""
+MOST_SEEN = 127
+"""Where others are predicted from it, an item beyond that counts as 0."""

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CoderError, CoderNotFoundError, FormatError
 from pgolf_codec.quant import coders
+from pgolf_codec.quant.coders import ans
 from pgolf_codec.quant.coders.machine_code import SOURCES, STATIC_SOURCES
+from pgolf_codec.quant.coders.numbers import NumberWriter
 from pgolf_codec.quant.coders.registry import BUILT_IN
 from pgolf_codec.quant.coders.varint import read_varint, unzigzag, write_varint, zigzag
 
@@ -62,6 +64,25 @@ def cases() -> dict[str, NDArray[np.int64]]:
 
 
 CASES = cases()
+
+
+def predicted() -> dict[str, NDArray[np.int64]]:
+    """Columns of which ans-scale predicts the later ones."""
+    rng = np.random.default_rng(11)
+    common = rng.normal(0, 2, (700, 1)) * rng.choice((-1, 1), (1, 24))
+    items = common + rng.normal(0, 1.2, common.shape)
+    outliers = np.where(rng.random(items.shape) < 0.003, 10**5, items)
+    found = {
+        "blocks": items,
+        "outliers": outliers,
+        "wide": 40 * items,
+        "far off": items + 10**8,
+        "ternary": (items / 3).clip(-1, 1),
+    }
+    return {name: np.rint(values).astype(np.int64) for name, values in found.items()}
+
+
+PREDICTED = predicted()
 
 
 @pytest.mark.parametrize("coder", BUILT_IN)
@@ -160,6 +181,24 @@ STREAMS = {
         "223f46c4abc4329b8ef0c679c49f11780ce0f276e4d7ebe8b224698a322e"
     ),
 }
+
+
+def test_a_golden_predicted_stream() -> None:
+    at = np.arange(480)
+    row = at // 6
+    common = (row * row * 7 % 13 - 6) * (1 - 2 * (at % 2))
+    values = (common + (at * at * 5 + at * 3) % 5 - 2).reshape(80, 6)
+    assert np.array_equal(coders.decode(bytes.fromhex(PREDICTED_STREAM)), values)
+
+
+PREDICTED_STREAM = (
+    "0d0250063d07a1a8c8f23a121dfe237cacbdd93f4065f2077624df76006049521a87f78d12f3253270e7c146"
+    "51f9bf4297016149989402d59b20dc37f7bde5a15c818b066027646fe22d82dd3c96d79c2600099690d9d786"
+    "8ce4cbafaf64611918c377131174dc1d37e1bf2bf533dfcc2836bbb17c54f1647e894d5055724b760679c1ad"
+    "fea66f5233783047c97d483d0d2296dc794f9a1cd66c7ee7b71b716929904bad3411f32b4d8931ac9633a289"
+    "dc499a58589020a27f71679620e055fa09d239c2fbd9b55b87df6e85cc272013899bc14419231ebd7db22650"
+    "f1de1e775955"
+)
 
 
 @pytest.mark.parametrize("coder", BUILT_IN)
@@ -277,8 +316,49 @@ def test_what_columns_have_in_common_pays() -> None:
     rng = np.random.default_rng(6)
     values = rng.normal(0, 3, (600, 1)) + rng.normal(0, 3, (600, 48))
     items = np.rint(values).astype(np.int64)
-    sizes = {name: len(coders.encode(items, name)) for name in ("ans-hist", "cm")}
+    sizes = {name: len(coders.encode(items, name)) for name in ("ans-hist", "ans-scale", "cm")}
     assert 8 * (sizes["ans-hist"] - sizes["cm"]) / items.size > 0.25  # half a bit in the limit
+    assert 8 * (sizes["ans-hist"] - sizes["ans-scale"]) / items.size > 0.25
+
+
+@pytest.mark.parametrize("case", PREDICTED)
+def test_predicted_streams(case: str) -> None:
+    """Blocks of rows, items that are no levels, a mean that is far off, narrow items."""
+    values = PREDICTED[case]
+    stream = coders.encode(values, "ans-scale")
+    assert np.array_equal(coders.decode(stream), values)
+    assert reference_coders.decode(stream) == (values.shape, values.reshape(-1).tolist())
+    start = coders.stream_info(stream).payload_start
+    n_head, at = read_varint(memoryview(stream), start)
+    _, model = ans.read_head(memoryview(stream)[at : at + n_head], (len(values), values.shape[1]))
+    assert model.prediction is not None
+
+
+def test_a_predicted_stream_that_was_damaged() -> None:
+    stream = coders.encode(PREDICTED["outliers"], "ans-scale")
+    rng = np.random.default_rng(3)
+    found_out = 0
+    for at in rng.integers(0, 8 * len(stream), 200):
+        broken = bytearray(stream)
+        broken[at // 8] ^= 1 << at % 8
+        try:
+            coders.decode(bytes(broken), max_items=100_000)
+        except FormatError:
+            found_out += 1
+    assert found_out > 190  # all in the words, most of the head
+
+
+def test_prediction_of_too_many_columns() -> None:
+    """Weights are as many as the columns' square: refused before they are read."""
+    out = NumberWriter(10)
+    for number, context in ((0, 0), (0, 1), (0, 2), (8, 4)):
+        out.number(number, context)
+    head = out.finish()
+    stream = bytearray([BUILT_IN["ans-scale"].number, 2])
+    for number in (64, 1 << 20, len(head)):
+        write_varint(stream, number)
+    with pytest.raises(FormatError, match="prediction of 1048576 columns"):
+        coders.decode(bytes(stream) + head + bytes(64))
 
 
 def test_close_to_the_true_entropy() -> None:
