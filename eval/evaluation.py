@@ -177,8 +177,7 @@ def proof(settings: Settings, text: Text, found: Evaluation) -> str:
     symbols cost here as the claim.
     """
     name = "TEXT" if text.path is None else str(text.path)
-    alone = dataclasses.replace(settings, model=None, adapt=None) == Settings()
-    if alone and not text.is_corpus:
+    if settings.is_of_an_archive and not text.is_corpus:
         words = [name, *(["-m", settings.model] if settings.model else [])]
         words += ["--no-adapt"] if settings.adapt is False else []
     else:

@@ -114,6 +114,11 @@ class Settings:
         return self.floats or str(self.model).endswith(CHECKPOINT)
 
     @property
+    def is_of_an_archive(self) -> bool:
+        """``compress`` writes archives in these contexts."""
+        return not {*self._given()} - {"model", "adapt"} and not self.is_float
+
+    @property
     def contexts(self) -> Contexts:
         from pgolf_codec.eval.contexts import Contexts
 
@@ -142,13 +147,16 @@ class Settings:
 
     def spec(self) -> str:
         """The same as a predictor, for ``verify --predictor``."""
-        given = {
+        told = (f"{name}={_literal(value)}" for name, value in self._given().items())
+        return f"pgolf_codec.eval.ours:model({', '.join(told)})"
+
+    def _given(self) -> dict[str, object]:
+        """What is not as it is by default."""
+        return {
             field.name: value
             for field in dataclasses.fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
-        told = (f"{name}={_literal(value)}" for name, value in given.items())
-        return f"pgolf_codec.eval.ours:model({', '.join(told)})"
 
 
 def _literal(value: object) -> str:
