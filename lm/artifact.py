@@ -6,6 +6,7 @@ artifact has a given size; docs/QUANTIZERS.md tells why it is done so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from pgolf_codec.lm.export_config import ExportConfig
 from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import dump_artifact
-from pgolf_codec.quant.budget import Log
+from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.quantizers import Gptq, Nearest, Quantizer, Range, curvatures
 
 RANGE_ROWS = 16
@@ -77,8 +78,14 @@ def pack(
     merged = merge_scales(exportable(model))
     moments = calibrate(merged, rows, text)
     if config.quantizer == "clipped":
-        clips = {"matrix": config.clip_sigmas, "embedding": config.embedding_clip_sigmas}
-        return dump(quantize(merged, rows[:RANGE_ROWS], Gptq(bits, clips, curvatures(moments))))
+        known = curvatures(moments)
+
+        def clipped(octaves: float) -> bytes:
+            clips = {"matrix": config.clip_sigmas, "embedding": config.embedding_clip_sigmas}
+            coarser = {name: clip * 2.0**octaves for name, clip in clips.items()}
+            return dump(quantize(merged, rows[:RANGE_ROWS], Gptq(bits, coarser, known)))
+
+        return _within(clipped, config.max_bytes - more_bytes if config.max_bytes else 0, log)
     search = Search(
         merged,
         rows[:RANGE_ROWS],
@@ -99,3 +106,22 @@ def pack(
         log=log,
     )
     return dump(weights)
+
+
+def _within(make: Callable[[float], bytes], max_bytes: int, log: Log) -> bytes:
+    """``make(0)`` if it has at most ``max_bytes`` (0: any), else the steps that just fit.
+
+    Never finer ones: a range of few integers that ends nearer cuts more off than it gains.
+    """
+    made = {0.0: make(0.0)}
+    if not max_bytes or len(made[0.0]) + BPB_BYTES <= max_bytes:
+        return made[0.0]
+
+    def weigh(octaves: float) -> int:
+        if octaves not in made:
+            made.clear()
+            made[octaves] = make(octaves)
+        return len(made[octaves]) + BPB_BYTES
+
+    found = fit(weigh, max_bytes, bytes_per_octave=len(made[0.0]) / 4, log=log)
+    return made.get(found.octaves) or make(found.octaves)

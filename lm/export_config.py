@@ -38,7 +38,8 @@ class ExportConfig:
     """``PATTERN=ternary`` or ``PATTERN=binary``, the first that matches a matrix's name in the
     artifact (``blocks.*.up``); only with ``trellis``."""
     max_bytes: int = 0
-    """The artifact's size, reached from below to 0.1%, by a search for ``cost``; 0: no search."""
+    """The artifact's size, reached from below to 0.1%, by a search for ``cost``; 0: no search.
+    With ``clipped``, steps become coarser until it fits, if it does not."""
     bits: int = 6
     embedding_bits: int = 8
     clip_sigmas: float = 12.85
@@ -70,8 +71,8 @@ class ExportConfig:
             need(0 < getattr(self, name) <= 1e3, f"{name} {getattr(self, name)} is not possible")
         need(self.calibration_rows > 0, f"calibration_rows {self.calibration_rows} is not positive")
         need(self.counted_tokens > 0, f"counted_tokens {self.counted_tokens} is not positive")
-        searched = self.max_bytes == 0 or self.quantizer == "trellis"
-        need(searched, "max_bytes needs the quantizer 'trellis'")
+        searched = self.max_bytes == 0 or self.quantizer in ("trellis", "clipped")
+        need(searched, "max_bytes needs the quantizer 'trellis' or 'clipped'")
 
     @property
     def few_levels(self) -> list[tuple[str, str]]:

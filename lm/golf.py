@@ -212,7 +212,7 @@ def export_settings(recipe: Path) -> ExportConfig:
         config = dataclasses.replace(config, coder=coder)
         if config.quantizer == "trellis":
             print("no kernels here: GPTQ in place of the trellis", flush=True)
-            return dataclasses.replace(config, quantizer="clipped", max_bytes=0)
+            return dataclasses.replace(config, quantizer="clipped")
     return config
 
 

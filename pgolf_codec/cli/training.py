@@ -308,9 +308,12 @@ def _data_check(options: argparse.Namespace) -> int:
         find_manifest,
     )
 
-    manifest: Path | None = options.manifest
-    if options.manifest.is_dir() and (manifest := find_manifest(options.manifest)) is None:
-        raise ConfigError(f"{options.manifest}: there is no manifest.json")
+    manifest: Path = options.manifest
+    if manifest.is_dir():
+        found = find_manifest(manifest)
+        if found is None:
+            raise ConfigError(f"{manifest}: there is no manifest.json")
+        manifest = found
     n_bytes = check_shards(manifest, options.dataset)
     print(f"{n_bytes:,} bytes of shards have the digests that the manifest states")
     n_compared = check_no_overlap(manifest, options.dataset)

@@ -27,7 +27,12 @@ from pgolf_codec.lm.data.manifest import (
     document_hash,
     overlap,
 )
-from pgolf_codec.lm.data.tokenizers import LosslessTokenizer, byte_tokenizer, load_tokenizer
+from pgolf_codec.lm.data.tokenizers import (
+    LosslessTokenizer,
+    byte_tokenizer,
+    load_tokenizer,
+    shard_bytes,
+)
 from pgolf_codec.lm.golf import GolfRun, run
 
 RECIPE = """
@@ -392,6 +397,10 @@ def test_case_operators(tmp_path: Path) -> None:
     pieces = tokenizer.tokenizer.table
     letters = [p for p in pieces[258:] if any(65 <= byte < 91 for byte in p)]
     assert letters == []
+    of_val = sum(len(tokenizer.decode(d[1:])) for d in iterate(data.val))
+    ids = np.concatenate((np.array([1], np.uint16), data.val[:]))
+    blob = data.tokenizer_file.read_bytes()
+    assert shard_bytes(blob, ids, case=True) == of_val < shard_bytes(blob, ids)
     with pytest.raises(ConfigError, match="case operators"):
         run(GolfRun(recipe=RECIPE, code=b"", data=folder, out=tmp_path / "golf"))
 
@@ -401,9 +410,15 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["data", "build", str(path), "-o", str(tmp_path / "out"), "--vocab-size", "300"]
     assert main([*arguments, "--val-share", "0.1", "--name", "toy", "-j", "1"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'datasets' / 'toy'}\n"
-    assert open_dataset(tmp_path / "out" / "datasets" / "toy").n_compared is not None
-    assert main(["data", "check", str(tmp_path / "out" / "manifest.json")]) == 0
-    assert "training documents is a validation document" in capsys.readouterr().out
+    data = open_dataset(tmp_path / "out" / "datasets" / "toy")
+    assert data.n_compared is not None
+    root = open_dataset(tmp_path / "out")  # which has only one
+    assert (root.n_compared, len(root.train)) == (data.n_compared, len(data.train))
+    for place in ("manifest.json", "", "datasets/toy"):
+        assert main(["data", "check", str(tmp_path / "out" / place)]) == 0
+        assert "training documents is a validation document" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "there is no manifest.json" in capsys.readouterr().err
     shard = tmp_path / "out/datasets/toy/fineweb_train_000000.bin"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\xff")
     assert main(["data", "check", str(tmp_path / "out" / "manifest.json")]) == 1

@@ -136,6 +136,6 @@ def test_without_numba_a_trellis_becomes_gptq(
 
     monkeypatch.setattr(metadata, "version", none)
     found = export_settings(preset_path("golf"))
-    assert (found.quantizer, found.max_bytes, found.coder) == ("clipped", 0, "ans")
+    assert (found.quantizer, found.max_bytes, found.coder) == ("clipped", 16_000_000, "ans")
     assert "GPTQ in place of the trellis" in capsys.readouterr().out
     assert export_settings(preset_path("baseline")) == load_preset("baseline").export

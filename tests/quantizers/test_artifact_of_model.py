@@ -112,6 +112,17 @@ def test_a_cap_and_other_bytes(model: Transformer, tokens: Path, tokenizer: Toke
     assert 14_000 - 14 <= len(blob) + 16 + 1000 <= 14_000
 
 
+def test_a_cap_without_a_trellis(model: Transformer, tokens: Path, tokenizer: Tokenizer) -> None:
+    """Coarser steps where the artifact is too large, never finer ones."""
+    changes = {"quantizer": "clipped", "coder": "ans"}
+    free = packed(model, tokens, tokenizer, **changes)
+    cap = len(free) - 300
+    blob = packed(model, tokens, tokenizer, **changes, max_bytes=cap)
+    assert cap - cap // 1000 <= len(blob) + 16 <= cap
+    assert packed(model, tokens, tokenizer, **changes, max_bytes=len(free) + 16) == free
+    assert packed(model, tokens, tokenizer, **changes, max_bytes=10**6) == free
+
+
 def test_rules(model: Transformer, tokens: Path, tokenizer: Tokenizer) -> None:
     rules = ("blocks.*.up=ternary", "blocks.*.wo=binary")
     found = load_artifact(packed(model, tokens, tokenizer, rules=rules)).artifact.weights.tensors

@@ -214,6 +214,8 @@ def test_the_verb_writes_the_program(tmp_path: Path) -> None:
     assert main(["submit", "--recipe", str(recipe), "-o", str(program)]) == 0
     compile(program.read_bytes(), "train_gpt.py", "exec")
     assert main(["submit", "--recipe", str(recipe), "-o", str(program)]) == 1
+    assert main(["submit", "--recipe", "golf", "-o", str(tmp_path / "golf.py")]) == 0
+    assert main(["submit", "--recipe", "gulf", "-o", str(tmp_path / "gulf.py")]) == 1
     assert main(["submit", "-o", "x"]) == 2
     assert main(["submit", "a.log", "-o", "x"]) == 2
     assert main(["submit", "a.log", "--recipe", str(recipe), "-o", "x"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import toy_recipe
 
 from pgolf_codec.errors import ConfigError, FormatError
 from pgolf_codec.lm.build import Build, Stage, run_stage, run_to_the_end
+from pgolf_codec.lm.config import load_recipe
 
 RECIPE = f"""{toy_recipe.RECIPE}\
 minutes = 10
@@ -198,6 +200,29 @@ def test_a_stage_is_repeated_when_what_it_is_made_of_changes(
     change(project / "toy.toml", "vocab_size = 320", "vocab_size = 300")
     assert stages_run() == ["tokenizer", "tokens"]
     assert stages_run() == []
+
+
+def test_a_run_is_claimed_for_one_recipe_but_any_minutes(project: Path) -> None:
+    mine = build(project)
+    for name in ("train.bin", "val.bin"):
+        (mine.tokens / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine.tokens / name).write_bytes(name.encode())
+    model, train = load_recipe(project / "toy.toml")
+    mine._claim_run(model, train)
+    (mine.run / "checkpoint.pt").touch()
+    claim = json.loads((mine.run / "inputs.json").read_text())
+    del claim["train"]["minutes"]  # as it was written once
+    (mine.run / "inputs.json").write_text(json.dumps(claim))
+    mine._claim_run(model, dataclasses.replace(train, minutes=20, iterations=5, log_steps=7))
+    for changed in ({"seed": 2}, {"batch_rows": 2}):
+        with pytest.raises(ConfigError, match="checkpoint of another recipe"):
+            mine._claim_run(model, dataclasses.replace(train, **changed))
+    (mine.tokens / "val.bin").write_bytes(b"other")
+    with pytest.raises(ConfigError, match="other tokens"):
+        mine._claim_run(model, train)
+    (mine.run / "inputs.json").write_text("{")
+    with pytest.raises(ConfigError, match="another recipe"):
+        mine._claim_run(model, train)
 
 
 def test_a_stage_that_fails_leaves_no_stamp(tmp_path: Path) -> None:

@@ -223,6 +223,18 @@ def test_what_a_log_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     run_log.RunLog(None, 0).write("nothing", step=1)
 
 
+def test_the_digest_is_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lm" / "training").mkdir(parents=True)
+    monkeypatch.setattr(run_log.resources, "files", lambda package: tmp_path)
+    digests = {run_log.source_digest()}
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "lm" / "training" / "loop.py").write_text(text)
+        digests.add(run_log.source_digest())
+    assert len(digests) == 3
+    (tmp_path / "notes.txt").write_text("no source")
+    assert run_log.source_digest() in digests
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

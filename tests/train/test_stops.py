@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import toy_recipe
 
-from pgolf_codec.errors import ConfigError
+from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.eval.logs import read_log
 from pgolf_codec.lm.config import ModelConfig, TrainConfig, load_recipe
 
@@ -148,6 +148,18 @@ def test_a_checkpoint_of_something_else_is_refused(tiny: ModelConfig, tmp_path: 
         checkpoints.load_checkpoint(path, *parts(replace(tiny, d_hidden=32), TrainConfig()))
     with pytest.raises(ConfigError, match="other settings of ema"):
         checkpoints.load_checkpoint(path, *parts(tiny, TrainConfig(ema=0.9)))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 20000])
+def test_a_damaged_checkpoint_is_named(tiny: ModelConfig, tmp_path: Path, n_bytes: int) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoints.save_checkpoint(path, *parts(tiny, TrainConfig()), checkpoints.Done())
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(CorruptError, match=r"checkpoint\.pt: damaged, or no checkpoint"):
+        checkpoints.load_checkpoint(path, *parts(tiny, TrainConfig()))
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(CorruptError, match="no checkpoint"):
+        checkpoints.load_checkpoint(path, *parts(tiny, TrainConfig()))
 
 
 def test_rates_are_those_of_the_recipe_that_goes_on(tiny: ModelConfig, tmp_path: Path) -> None:

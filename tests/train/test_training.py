@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toy_recipe
 
 from pgolf_codec.errors import ConfigError
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
@@ -163,6 +165,171 @@ def test_a_finished_run_is_left_as_it_is(
     lines = run(monkeypatch, tiny, configuration(), tokens, tmp_path)
     assert weights(tmp_path)["step"] == before["step"] == lines[-1]["step"]
     assert torch.equal(weights(tmp_path)["model"]["embedding"], before["model"]["embedding"])
+
+
+def test_a_finished_run_is_continued_with_more_minutes(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    """On the schedule of the longer budget: the rates rise again, and fall to nothing."""
+    rates: list[float] = []
+    set_rates = schedules.set_rates
+
+    def watch(optimizers: Any, factor: float, *rest: Any) -> None:
+        rates.append(factor)
+        set_rates(optimizers, factor, *rest)
+
+    monkeypatch.setattr(schedules, "set_rates", watch)
+    run(monkeypatch, tiny, configuration(warmdown=0.5), tokens, tmp_path)
+    assert weights(tmp_path)["step"] == len(rates) == 11
+    assert rates[-1] == pytest.approx(0.2)
+    lines = run(monkeypatch, tiny, configuration(warmdown=0.5, minutes=20 / 60), tokens, tmp_path)
+    assert weights(tmp_path)["seconds"] == 20
+    more = rates[11:]  # its first step is not counted
+    assert more[:2] == [1.0, 1.0]  # half of the new budget is spent
+    assert more[-1] == pytest.approx(0.1)
+    assert more == sorted(more, reverse=True)
+    trained = [line["step"] for line in lines if "train_loss" in line]
+    assert trained == sorted(set(trained))
+    assert "resumed at step 11" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"seed": 5}, "with seed 1"), ({"batch_rows": 2, "ema": 0.5}, "ema"), ({}, "on other tokens")],
+)
+def test_a_run_is_not_continued_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: ModelConfig,
+    tokens: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    out = tmp_path / "run"
+    run(monkeypatch, tiny, configuration(minutes=1 / 60), tokens, out)
+    before = (out / "checkpoint.pt").read_bytes()
+    if not changes:
+        ids = np.fromfile(tokens / "train.bin", "<u2")
+        ids[7] = 2
+        ids.tofile(tokens / "train.bin")
+    with pytest.raises(ConfigError, match=rf"checkpoint\.pt was trained .*{told}"):
+        run(monkeypatch, tiny, configuration(**changes), tokens, out)
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_model_for_other_symbols_than_those_of_the_tokens(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="vocab_size 300, tokens the token 3"):
+        run(monkeypatch, replace(tiny, vocab_size=300), configuration(), tokens, tmp_path)
+    data = replace(rows_of.open_tokens(tokens, 64), n_symbols=321)
+    with pytest.raises(ConfigError, match="vocab_size 320, the tokenizer of tokens 321"):
+        lm_train.need_fitting(data, tiny)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    gradients = lm_train.gradients
+
+    def overflow(run: Any, model: Any, *rest: Any) -> float:
+        loss: float = gradients(run, model, *rest)
+        model.blocks[1].mlp.up.grad[3, 4] = np.inf
+        return loss
+
+    monkeypatch.setattr(lm_train, "gradients", overflow)
+    with pytest.raises(FloatingPointError, match=r"gradients have the norm inf at step 0"):
+        run(monkeypatch, tiny, configuration(checkpoint_seconds=0), tokens, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_the_devices_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pgolf_codec.lm.training import group, launch
+
+    def there(n_gpus: int, apple: bool, **environment: str) -> str:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+        for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.setenv(name, environment.get(name, "0" if name == "LOCAL_RANK" else "1"))
+        return str(group.pick_device())
+
+    assert there(0, False) == "cpu"
+    assert there(0, True) == "mps"
+    assert launch.default_ranks(8) == 1
+    assert there(0, True, WORLD_SIZE="2") == "cpu"  # gloo sums nothing on Apple's GPUs
+    assert there(2, False, LOCAL_RANK="1", LOCAL_WORLD_SIZE="2") == "cuda:1"
+    assert launch.default_ranks(8) == 2
+    with pytest.raises(ConfigError, match="more ranks than GPUs, of which there are 2"):
+        there(2, False, LOCAL_WORLD_SIZE="3")
+
+
+def test_nothing_is_float64_but_on_a_cpu() -> None:
+    """Apple's GPUs have no such numbers; tensors without memory stand for theirs."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from pgolf_codec.lm.floats.loss import fused_cross_entropy
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kw: Any = None) -> Any:
+            out = func(*args, **(kw or {}))
+            if isinstance(out, torch.Tensor):
+                assert out.dtype != torch.float64, func
+            return out
+
+    h, e = (torch.empty(n, 8, device="meta", requires_grad=True) for n in (12, 40))
+    with Watch():
+        fused_cross_entropy(
+            h, e, torch.empty(12, dtype=torch.int64, device="meta"), 30.0
+        ).backward()
+    assert h.grad is not None
+
+
+def test_where_tokens_and_outputs_are_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgolf_codec.lm.training.options import add_train_options, train_settings
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_PATH", raising=False)
+    parser = argparse.ArgumentParser()
+    add_train_options(parser)
+    with pytest.raises(ConfigError, match=r"fineweb10B_sp8192 is not there: .*--variant sp8192"):
+        train_settings(parser.parse_args(["--config", "golf"]))
+    Path("data/datasets/fineweb10B_sp8192").mkdir(parents=True)
+    options = parser.parse_args(["--config", "golf", "--seed", "7"])
+    train_settings(options)
+    assert options.tokens == Path("data/datasets/fineweb10B_sp8192")
+    assert options.out == Path("runs/golf-7")
+    Path("toy.toml").write_text(toy_recipe.RECIPE)
+    with pytest.raises(ConfigError, match="no shards of 320 symbols"):
+        train_settings(parser.parse_args(["toy.toml"]))
+    monkeypatch.setenv("DATA_PATH", "shards")
+    options = parser.parse_args(["toy.toml", "--out", "here"])
+    train_settings(options)
+    assert (options.tokens, options.out) == (Path("shards"), Path("here"))
+
+
+@pytest.mark.timeout(900)
+def test_the_line_as_it_is_typed(tokens: Path, tmp_path: Path) -> None:
+    (tmp_path / "toy.toml").write_text(f"{toy_recipe.RECIPE}minutes = 9\niterations = 3\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    line = ["--nproc_per_node=2", "-m", "pgolf_codec.lm.train", "--config", "toy.toml"]
+    done = subprocess.run(
+        [*torchrun, *line, "--no-compile"],
+        cwd=tmp_path,
+        env={**os.environ, "DATA_PATH": str(tokens)},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "runs" / "toy-1")["step"] == 3
+    assert "world_size:2" in done.stdout
+    assert done.stdout.count("step:3/3 val_loss:") == 1
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(
