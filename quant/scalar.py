@@ -41,17 +41,15 @@ def searched_steps(weights: NDArray[np.float64], top: int) -> NDArray[np.float16
     return best.astype(np.float16)
 
 
-def magnitudes(weights: NDArray[np.float64], *, zero: bool) -> NDArray[np.float16]:
-    """float16 (rows,): the size of least squared error if all weights have it, or some are 0.
+def magnitudes(weights: NDArray[np.float64], threshold: float) -> NDArray[np.float16]:
+    """float16 (rows,): the mean size of those weights that are ``threshold`` of it at least.
 
-    The largest k weights of a row keep their mean size m, and k * m**2 is what they keep of
-    the row's energy; with ``zero`` the k with the most of it is taken.
+    With 0 that is the mean of all; with a half the squared error of the row is the least.
     """
     sizes = -np.sort(-np.abs(weights), axis=1)
-    k = np.arange(1, sizes.shape[1] + 1)
-    means = np.cumsum(sizes, axis=1) / k
-    best = np.argmax(k * means**2, axis=1) if zero else np.full(len(sizes), -1)
-    return _float16(means[np.arange(len(sizes)), best])
+    means = np.cumsum(sizes, axis=1) / np.arange(1, sizes.shape[1] + 1)
+    n_kept = (sizes >= threshold * means).sum(axis=1)  # the first ones: their mean falls slower
+    return _float16(means[np.arange(len(sizes)), n_kept - 1])
 
 
 def _float16(steps: NDArray[np.float64]) -> NDArray[np.float16]:

@@ -159,7 +159,8 @@ def _with_escapes(values: NDArray[np.int32], alphabet: Alphabet, centre: int) ->
         raise CorruptError("coded integers: the number of escapes does not hold")
     if escapes.size and not -(2**31) <= int(escapes.min()) <= int(escapes.max()) < 2**31:
         raise CorruptError("coded integers: an escape beyond 32 bits")
-    values += np.int32(centre)
+    if centre:
+        values += np.int32(centre)
     if escapes.size:
         values[outside] = escapes
     return values
@@ -251,7 +252,11 @@ def _exp2() -> NDArray[np.int64]:
 
 def _buckets(cumulative: NDArray[np.int64]) -> NDArray[np.uint16]:
     """(tables, 2**BUCKET_BITS) symbol at the beginning of each bucket."""
-    points = np.arange(1 << BUCKET_BITS) << (PRECISION - BUCKET_BITS)
-    return np.stack([np.searchsorted(row, points, side="right") - 1 for row in cumulative]).astype(
-        np.uint16
-    )
+    n_tables, n_buckets = len(cumulative), 1 << BUCKET_BITS
+    size = 1 << (PRECISION - BUCKET_BITS)
+    # The first bucket that begins at or behind each bound, and how many bounds each has.
+    buckets = (cumulative[:, 1:] + size - 1) // size
+    places = buckets + (n_buckets + 1) * np.arange(n_tables)[:, None]
+    passed = np.bincount(places.reshape(-1), minlength=n_tables * (n_buckets + 1))
+    symbols = passed.reshape(n_tables, -1).cumsum(axis=1)[:, :n_buckets]
+    return symbols.astype(np.uint16)

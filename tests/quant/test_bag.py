@@ -153,6 +153,21 @@ def test_ternary_and_binary() -> None:
     assert np.allclose(binary.row_scales.astype(float), np.abs(w).mean(axis=1), rtol=1e-3)
 
 
+def test_ternary_with_a_threshold() -> None:
+    w = RNG.normal(0, 1, (10, 4000))
+    w[3] = 0
+    errors, zeros = {}, {}
+    for text in ("ternary", "ternary:0.4", "ternary:0.61", "ternary:1"):
+        found = quantize(w, Scheme.parse(text))
+        assert set(np.unique(found.values)) == {-1, 0, 1}
+        errors[text] = float(np.mean((found.floats() - w) ** 2))
+        zeros[text] = float(np.mean(found.values == 0))
+    assert min(errors, key=errors.__getitem__) == "ternary:0.61"
+    assert zeros["ternary:0.4"] < zeros["ternary:0.61"] < zeros["ternary:1"]
+    assert abs(errors["ternary:0.61"] - 0.9 * 0.190) < 0.01  # Max 1960; a tenth of it is zeros
+    assert not quantize(w, Scheme.parse("ternary:9")).values.any()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_cannot_be_quantized(bad: float) -> None:
     w = np.ones((40, 40))
@@ -165,7 +180,9 @@ def test_what_cannot_be_quantized(bad: float) -> None:
         quantize(np.full((2, 2), 1e9), Scheme("int4"))
 
 
-@pytest.mark.parametrize("text", ["int7", "int6:", "int6:x", "int6:-1", "ternary:3", ""])
+@pytest.mark.parametrize(
+    "text", ["int7", "int6:", "int6:x", "int6:-1", "ternary:x", "binary:1", ""]
+)
 def test_no_such_scheme(text: str) -> None:
     with pytest.raises(ConfigError):
         Scheme.parse(text)
