@@ -7,11 +7,13 @@ Integers give the same bits on any machine; floats, and what they learn, on this
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from pgolf_codec.errors import ConfigError
 from pgolf_codec.eval.readers import needed_files, open_reader
 from pgolf_codec.eval.settings import Settings
 from pgolf_codec.eval.vocabulary import Ids, Vocabulary
@@ -25,6 +27,9 @@ def model(**settings: Any) -> Any:
     Of documents that are joined, in tokens that fold what they read, each ends with the BOS
     of the next one; so the last one has a symbol more than ``eval`` scores.
     """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := [name for name in settings if name not in known]:
+        raise ConfigError(f"there is no setting {unknown[0]!r}; known are {', '.join(known)}")
     wanted = Settings(**settings)
     reader = _opened(wanted)
     made: Any = reader.predictor()

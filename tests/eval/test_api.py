@@ -13,7 +13,7 @@ import pytest
 
 import pgolf_codec
 from pgolf_codec import cli
-from pgolf_codec.eval import foreign, foreign_trace
+from pgolf_codec.eval import foreign, foreign_trace, ours
 from pgolf_codec.eval.foreign import Text
 
 
@@ -85,6 +85,11 @@ def test_evaluate(stand_in_models: ModuleType, tmp_path: Path, corpus: Path, tex
 def test_settings_that_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(pgolf_codec.ConfigError, match=re.escape(said)):
         pgolf_codec.evaluate(b"abc", **settings)
+
+
+def test_a_setting_that_there_is_not() -> None:
+    with pytest.raises(pgolf_codec.ConfigError, match="no setting 'contxt'; known are model, "):
+        ours.model(contxt=8)
 
 
 @pytest.mark.usefixtures("here")
