@@ -14,7 +14,7 @@ import pgolf_codec
 ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "constriction", "sentencepiece", "zstandard", "torch", "brotli"}
 TORCH_MAY_BE_IN = {
-    "eval/evaluation.py",
+    "eval/readers.py",
     "eval/torch_model.py",
     "eval/tuning.py",
     "lm/conversion/calibration.py",
