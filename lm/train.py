@@ -172,9 +172,12 @@ class Training:
             raise DivergedError(f"loss is {mean_loss} at step {done.step}")
         self.last_loss = mean_loss
         self._losses.append(mean_loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf)
+        trained = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if not math.isfinite(norm.item()):
             raise DivergedError(f"gradients have the norm {norm.item()} at step {done.step}")
+        if config.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(trained, config.grad_clip, norm)
         schedules.set_rates(self.optimizers, factor, done.step, config)
         for optimizer in self.optimizers:
             optimizer.step()

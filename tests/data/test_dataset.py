@@ -206,6 +206,9 @@ def test_overlap_is_left_out_or_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(OverlapError, match=r"2 of 17 training documents .* first is number 15"):
         open_dataset(folder)
     assert main(["data", "check", str(tmp_path / "b" / "manifest.json")]) == 1
+    rows = pytest.importorskip("pgolf_codec.lm.training.rows")  # what `train` opens
+    with pytest.raises(OverlapError, match="2 of 17 training documents"):
+        rows.open_tokens(folder, 8)
 
 
 def test_overlap_of_many_hashes() -> None:
@@ -397,7 +400,11 @@ def test_case_operators(tmp_path: Path) -> None:
     pieces = tokenizer.tokenizer.table
     letters = [p for p in pieces[258:] if any(65 <= byte < 91 for byte in p)]
     assert letters == []
+    rows = pytest.importorskip("pgolf_codec.lm.training.rows")
+    trained = rows.open_tokens(folder, 1)  # rows of one token: all of them
+    assert trained.n_symbols == 300
     of_val = sum(len(tokenizer.decode(d[1:])) for d in iterate(data.val))
+    assert trained.val_bytes == of_val
     ids = np.concatenate((np.array([1], np.uint16), data.val[:]))
     blob = data.tokenizer_file.read_bytes()
     assert shard_bytes(blob, ids, case=True) == of_val < shard_bytes(blob, ids)
