@@ -34,3 +34,5 @@ ESCAPED = -(2**31)
 """In the place of an item that is not in the stream."""
 MOST_SEEN = 127
 """Where others are predicted from it, an item beyond that counts as 0."""
+TOGETHER = 4
+"""Columns that are added to a guess in one pass."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.codec.compiled import Kernel
 from pgolf_codec.errors import CorruptError
-from pgolf_codec.quant.coders.machine_code import MOST_SEEN, STATIC_SOURCES
+from pgolf_codec.quant.coders.machine_code import MOST_SEEN, STATIC_SOURCES, TOGETHER
 from pgolf_codec.quant.coders.numbers import NumberReader, NumberWriter
 
 MAX_COLUMNS = 2048
@@ -81,13 +81,21 @@ class Prediction:
         return cls(centre, unit, shade_bits, offsets.astype(np.int16), weights.astype(np.int16))
 
     def sparse(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int16]]:
-        """Those that are not 0: where each column's begin (columns + 1,), sources, weights."""
+        """Those that are not 0: where each column's begin (columns + 1,), sources, weights.
+
+        Each column has a multiple of TOGETHER of them, zeros at the end.
+        """
         there = np.flatnonzero(self.weights)
         columns = np.arange(self.offsets.size + 1)
         firsts = columns * (columns - 1) // 2
-        starts = np.searchsorted(there, firsts)
-        sources = there - np.repeat(firsts[:-1], np.diff(starts))
-        return starts.astype(np.int64), sources.astype(np.int64), self.weights[there]
+        own = np.searchsorted(there, firsts)
+        counts = np.diff(own)
+        starts = np.append(0, np.cumsum(-(-counts // TOGETHER) * TOGETHER))
+        at = np.arange(there.size) + np.repeat(starts[:-1] - own[:-1], counts)
+        sources, weights = np.zeros(starts[-1], np.int64), np.zeros(starts[-1], np.int16)
+        sources[at] = there - np.repeat(firsts[:-1], counts)
+        weights[at] = self.weights[there]
+        return starts.astype(np.int64), sources, weights
 
     @classmethod
     def fit(cls, values: NDArray[np.int32], shade_bits: int) -> Prediction | None:

@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.quant.coders.machine_code import BUCKET_BITS, ESCAPED, MOST_SEEN, PRECISION
+from pgolf_codec.quant.coders.machine_code import (
+    BUCKET_BITS,
+    ESCAPED,
+    MOST_SEEN,
+    PRECISION,
+    TOGETHER,
+)
 
 Floats = NDArray[np.float64]
 _WORD, _LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
@@ -55,10 +61,17 @@ def decode(
         for j in range(n_columns):
             for i in range(n):
                 sums[i] = offsets[j]
-            for k in range(starts[j], starts[j + 1]):
-                weight, source = weights[k], seen[sources[k]]
+            for k in range(starts[j], starts[j + 1], TOGETHER):
+                w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+                s0, s1 = seen[sources[k]], seen[sources[k + 1]]
+                s2, s3 = seen[sources[k + 2]], seen[sources[k + 3]]
                 for i in range(n):
-                    sums[i] += np.int16(weight * np.int16(source[i]))
+                    sums[i] += np.int16(
+                        w0 * np.int16(s0[i])
+                        + w1 * np.int16(s1[i])
+                        + w2 * np.int16(s2[i])
+                        + w3 * np.int16(s3[i])
+                    )
             own, out = seen[j], found[j]
             for i in range(n):
                 guess = np.int32(sums[i])
