@@ -3,7 +3,8 @@
     python benchmarks/coders.py CHECKPOINT [--nncodec PYTHON] [--only CODER ...]
 
 writes benchmarks/results/coders.json.  Sets: the matrices of CHECKPOINT as int6 (rows
-clipped at 12.85 deviations) and as ternary; synthetic ones whose true entropy is known:
+clipped at 12.85 deviations) and as ternary, with BitNet's threshold and with that of the
+least squared error; synthetic ones whose true entropy is known:
 normal numbers with row and column scales.  ``lrzip`` is taken where it is installed,
 NNCodec where --nncodec names a Python that has it.  Bytes are of whole streams; speeds are
 of processor time, one thread.  With ``--only``, the rows of other coders and programs
@@ -31,6 +32,7 @@ from pgolf_codec.quant.rounding import Scheme, quantize
 
 RESULT = Path(__file__).parent / "results" / "coders.json"
 CLIP = Scheme("int6", 12.85)
+LEAST_ERROR = Scheme("ternary", 0.61)
 SHAPES = ((1024, 256), (256, 1024), (512, 512), (4096, 256))
 ROW_SPREAD, COLUMN_SPREAD = 0.3, 0.3
 """Deviations of the natural logarithm of the scales."""
@@ -72,10 +74,15 @@ def main() -> None:
         "checkpoint ternary": (
             {k: quantize(w, Scheme("ternary")).values for k, w in floats.items()}, None,
         ),
+        "checkpoint ternary:0.61": (
+            {k: quantize(w, LEAST_ERROR).values for k, w in floats.items()}, None,
+        ),
     }  # fmt: skip
     before: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
     result: dict[str, Any] = {}
     for name, (tensors, true_bits) in sets.items():
+        if options.only and name not in before:
+            continue  # a set that was never measured whole
         rows = compare(tensors, options.only or coder_names())
         if options.only:
             stored = [Row.from_dict(row) for row in before[name]["rows"]]
