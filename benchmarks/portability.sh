@@ -16,11 +16,12 @@ packages=(numpy numba sentencepiece zstandard)  # no constriction: coding does n
 
 # fetch NAME SUITE DEBIAN_ARCH PYTHON WHEEL_ARCH: a Python of Debian with our packages
 fetch() {
-    local into=$work/$1 suite=$2 arch=$3 version=$4 wheels=$5 platforms=(manylinux2014) options deb
+    local into=$work/$1 suite=$2 arch=$3 version=$4 wheels=$5 platforms=(manylinux2014) options mirror deb
     [[ -e $into/complete ]] && return
     rm -rf "$into"
     mkdir -p "$into"/apt/{lists,archives}/partial "$into/root"
-    echo "deb http://deb.debian.org/debian $suite main" >"$into/apt/sources.list"
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' | awk '!/security/ { print $1; exit }')
+    echo "deb $mirror $suite main" >"$into/apt/sources.list"
     : >"$into/apt/status"
     options=(
         -q -o "Dir::Etc::sourcelist=$into/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
