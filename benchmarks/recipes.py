@@ -28,7 +28,7 @@ from pgolf_codec.lm.presets import load_preset
 RESULTS = Path(__file__).with_name("results") / "recipes.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "recipes.svg"
 SEEDS = (1, 2, 3)
-SWITCH_TOKENS = 1_048_576
+SWITCH_TOKENS = 524_288
 """What ours and each of :data:`ABLATIONS` is trained on."""
 
 BASELINE_MODEL: dict[str, Any] = {

@@ -22,7 +22,7 @@ _NOT_NEEDED = {
 """Passes for closures, raised names, literals and array expressions: kernels have none of these."""
 
 
-class _Pipeline(CompilerBase):  # type: ignore[misc]
+class _Pipeline(CompilerBase):
     """Numba's, but for what is not needed, which takes a tenth of the time."""
 
     def define_pipelines(self) -> list[PassManager]:
