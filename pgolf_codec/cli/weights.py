@@ -356,8 +356,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quant", metavar="SCHEME",
         help="none, int8, int6, int5, int4, ternary, binary; int6:12.85 clips rows at 12.85 "
-        "standard deviations, ternary:0.61 has zeros below 0.61 of them; step:0.4, priced:0.4, trellis:0.4 and trellis32:0.4 have steps "
-        "of 0.4 standard deviations; default: none",
+        "standard deviations, ternary:0.61 has zeros below 0.61 of them; step:0.4, priced:0.4, "
+        "trellis:0.4 and trellis32:0.4 have steps of 0.4 standard deviations; default: none",
     )  # fmt: skip
     parser.add_argument("--rules", metavar="TOML", help="schemes by name pattern")
     parser.add_argument("--key", help="the entry of a checkpoint that has the weights")
