@@ -9,7 +9,8 @@ follows: bits a weight are about log2(steps_per_sigma) + 2.05 whatever the range
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,28 +26,37 @@ DEFAULT_STEP = 0.4
 """Of a row's standard deviation."""
 _LEAST_SCALE = 2.0**-24
 """The least float16 above zero."""
+GROUP = re.compile("[1-9][0-9]{0,8}")
+"""How a number of columns is written, in schemes and in files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
     """Integers and their scales: item (i, j) stands for values·row_scales[i]·column_scales[j].
 
-    A tensor of more than two dimensions is rows of everything behind the first.
+    A tensor of more than two dimensions is rows of everything behind the first.  With groups
+    of G columns the scale of a row is row_scales[i, j // G].
     """
 
     values: NDArray[np.int32]
     """In the shape of the tensor, two dimensions at least."""
     row_scales: NDArray[np.float16] | None
-    """(rows,)"""
+    """(rows,); with groups (rows, groups), of which the last may have fewer columns."""
     column_scales: NDArray[np.float16] | None = None
     """(columns,)"""
+    group_columns: int | None = None
+    """G; None: a row has one scale."""
 
     def floats(self) -> NDArray[np.float32]:
         """The values, in float32: at most two products an item, each rounded."""
         n_rows = self.values.shape[0]
         table = self.values.reshape(n_rows, math.prod(self.values.shape[1:])).astype(np.float32)
         if self.row_scales is not None:
-            table *= self.row_scales.astype(np.float32)[:, None]
+            scales = self.row_scales.astype(np.float32)
+            if self.group_columns is None:
+                table *= scales[:, None]
+            elif n_rows:  # an index as long as a row, however many columns a group has
+                table *= scales[:, np.arange(table.shape[1]) // self.group_columns]
         if self.column_scales is not None:
             table *= self.column_scales.astype(np.float32)
         return table.reshape(self.values.shape)
@@ -66,41 +76,50 @@ class Scheme:
     ``step:0.4`` has steps of 0.4 standard deviations of the row and no range,
     ``priced:0.4`` weighs the entropy coder's bits against the error, and ``trellis:0.4``
     (8 states; ``trellis32:0.4``) gets less error for the same bits.
+
+    ``ternary/64``, ``ternary:0.61/64``, ``int4/32``: every 64 consecutive columns of a row are
+    as a row of their own.  Not with a free step.
     """
 
     kind: str
     sigmas: float | None = None
+    group_columns: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
         """Raises :class:`ConfigError`."""
-        kind, colon, number = text.partition(":")
+        row, slash, columns = text.partition("/")
+        kind, colon, number = row.partition(":")
         free = kind in _STATES
         if not (free or kind in _LARGEST) or (colon and kind == "binary"):
             known = ", ".join(("none", *_LARGEST, *_STATES))
-            raise ConfigError(f"no scheme {text!r}; there are {known}, int6:12.85, ternary:0.6")
+            raise ConfigError(f"no scheme {text!r}; there are {known}, int6:12.85, ternary:0.6/64")
+        if slash and (free or not GROUP.fullmatch(columns)):
+            raise ConfigError(f"scheme {text!r}: {kind} in groups of {columns!r} columns")
+        group = int(columns) if slash else None
         if not colon:
-            return cls(kind, DEFAULT_STEP if free else None)
+            return cls(kind, DEFAULT_STEP if free else None, group)
         try:
             sigmas = float(number)
         except ValueError:
             sigmas = 0.0
         if not 0 < sigmas < math.inf:
             raise ConfigError(f"scheme {text!r}: {number!r} standard deviations")
-        return cls(kind, sigmas)
+        return cls(kind, sigmas, group)
 
     def __str__(self) -> str:
-        return self.kind if self.sigmas is None else f"{self.kind}:{self.sigmas:g}"
+        row = self.kind if self.sigmas is None else f"{self.kind}:{self.sigmas:g}"
+        return row if self.group_columns is None else f"{row}/{self.group_columns}"
 
     def coarser(self, octaves: float) -> Scheme:
         """The same with steps of 2**octaves times their size; itself if it has no such knob."""
         if self.sigmas is None:
             return self
-        return Scheme(self.kind, self.sigmas * 2.0**octaves)
+        return replace(self, sigmas=self.sigmas * 2.0**octaves)
 
 
 def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
-    """A float tensor of two dimensions or more, rounded with a scale a row.
+    """A float tensor of two dimensions or more, rounded with a scale a row or group.
 
     Raises :class:`TensorError` for NaN and infinity, and where a scale exceeds float16.
     """
@@ -109,6 +128,8 @@ def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
     w = weights.reshape(weights.shape[0], math.prod(weights.shape[1:])).astype(np.float64)
     if not np.isfinite(w).all():
         raise TensorError(f"{scheme}: NaN or infinity among the weights")
+    if scheme.group_columns is not None:
+        return _grouped(w, weights.shape, scheme, scheme.group_columns)
     if not w.size:
         return Quantized(np.zeros(weights.shape, np.int32), np.ones(len(w), np.float16))
     if scheme.kind in _STATES:
@@ -132,6 +153,18 @@ def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
     else:
         q = np.clip(np.rint(w / steps.astype(np.float64)[:, None]), -top, top)
     return Quantized(q.astype(np.int32).reshape(weights.shape), steps)
+
+
+def _grouped(
+    w: NDArray[np.float64], shape: tuple[int, ...], scheme: Scheme, group: int
+) -> Quantized:
+    values, by_row = np.zeros(w.shape, np.int32), replace(scheme, group_columns=None)
+    scales = np.ones((len(w), -(-w.shape[1] // group)), np.float16)
+    for number in range(scales.shape[1]):
+        columns = slice(number * group, (number + 1) * group)
+        part = quantize(w[:, columns], by_row)
+        values[:, columns], scales[:, number] = part.values, part.row_scales
+    return Quantized(values.reshape(shape), scales, group_columns=group)
 
 
 def _free(w: NDArray[np.float64], shape: tuple[int, ...], scheme: Scheme) -> Quantized:

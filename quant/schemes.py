@@ -5,11 +5,14 @@ A tensor is a list of streams (:mod:`~pgolf_codec.quant.coders.registry`), by it
 - ``integers``: the items; of 64-bit ones beyond 32 bits the upper halves, then the lower;
 - ``floats``, lossless: sign and exponent of each item, then its mantissa in one or two parts;
 - ``rows``, ``columns``, ``rows+columns``: quantized items, then scales of the rows and
-  of the columns, each a float16 vector as ``floats`` has it.
+  of the columns, each a float16 vector as ``floats`` has it;
+- ``rows/64``, ``rows/64+columns``: a row has a scale for every 64 columns, (rows, groups).
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CorruptError
 from pgolf_codec.quant import coders
-from pgolf_codec.quant.rounding import Quantized
+from pgolf_codec.quant.rounding import GROUP, Quantized
 from pgolf_codec.quant.tensors import FLOATS, ITEMS, Tensor, from_float32
 
 Encode = Callable[[NDArray[Any]], bytes]
@@ -26,7 +29,8 @@ Encode = Callable[[NDArray[Any]], bytes]
 
 INTEGERS, LOSSLESS = "integers", "floats"
 QUANTIZED = {"rows": (True, False), "columns": (False, True), "rows+columns": (True, True)}
-"""Scheme to whether rows, columns have scales."""
+"""Scheme, without its groups, to whether rows, columns have scales."""
+_GROUPED = re.compile(f"rows/({GROUP.pattern})")
 
 _MANTISSA_PARTS = {"F64": (20, 32), "F32": (7, 16), "F16": (10,), "BF16": (7,)}
 """Bits, from the most significant; float32 often is bfloat16 with zeros behind."""
@@ -48,7 +52,8 @@ def encode_exact(tensor: Tensor, encode: Encode) -> tuple[str, list[bytes]]:
 def encode_quantized(quantized: Quantized, encode: Encode) -> tuple[str, list[bytes]]:
     """Scheme and streams of integers with scales; the first stream has the integers."""
     streams = [encode(quantized.values)]
-    scales = {"rows": quantized.row_scales, "columns": quantized.column_scales}
+    rows = f"rows/{quantized.group_columns}" if quantized.group_columns else "rows"
+    scales = {rows: quantized.row_scales, "columns": quantized.column_scales}
     for scale in scales.values():
         if scale is not None:
             streams += [encode(part) for part in _split_floats(Tensor.from_array(scale))]
@@ -64,7 +69,7 @@ def decode_tensor(
         tensor = _join_floats(dtype, shape, parts)
     elif scheme == INTEGERS and dtype not in FLOATS:
         tensor = _join_integers(dtype, shape, parts)
-    elif scheme in QUANTIZED and dtype in FLOATS:
+    elif _by_row(scheme)[0] in QUANTIZED and dtype in FLOATS:
         tensor = from_float32(_quantized(shape, scheme, parts).floats(), dtype)
     else:
         raise CorruptError(f"scheme {scheme!r} of {dtype} is unknown")
@@ -76,7 +81,7 @@ def decode_quantized(
     shape: tuple[int, ...], scheme: str, streams: Sequence[memoryview]
 ) -> Quantized | None:
     """Integers and scales; None if the scheme has none."""
-    if scheme not in QUANTIZED:
+    if _by_row(scheme)[0] not in QUANTIZED:
         return None
     parts = iter(streams)
     quantized = _quantized(shape, scheme, parts)
@@ -89,14 +94,22 @@ def _quantized(shape: tuple[int, ...], scheme: str, parts: Iterator[memoryview])
         raise CorruptError(f"scheme {scheme!r} of a tensor of {len(shape)} dimensions")
     values = _take(parts, shape)
     n_columns = values[:1].size if shape[0] else 0
-    sizes = (shape[0], n_columns)
+    by_row, group = _by_row(scheme)
+    groups = (-(-math.prod(shape[1:]) // group),) if group else ()
+    sizes = ((shape[0], *groups), (n_columns,))
     rows, columns = (
-        _join_floats("F16", (size,), parts).bits.view(np.float16) if there else None
-        for size, there in zip(sizes, QUANTIZED[scheme], strict=True)
+        _join_floats("F16", size, parts).bits.view(np.float16) if there else None
+        for size, there in zip(sizes, QUANTIZED[by_row], strict=True)
     )
     if not all(s is None or np.isfinite(s).all() for s in (rows, columns)):
         raise CorruptError("a scale is not a number")
-    return Quantized(values, rows, columns)
+    return Quantized(values, rows, columns, group)
+
+
+def _by_row(scheme: str) -> tuple[str, int | None]:
+    """``rows/64`` is ``rows`` and 64; other schemes are themselves."""
+    grouped = _GROUPED.match(scheme)
+    return ("rows" + scheme[grouped.end() :], int(grouped[1])) if grouped else (scheme, None)
 
 
 def _split_floats(tensor: Tensor) -> Iterable[NDArray[np.int32]]:

@@ -64,8 +64,9 @@ def unpack_options(parser: argparse.ArgumentParser) -> None:
         "--tensor", action="append", metavar="NAME", help="only this one; may be repeated"
     )
     parser.add_argument(
-        "--integers", action="store_true", help="quantized tensors as NAME.q, NAME.s, NAME.t"
-    )
+        "--integers", action="store_true",
+        help="quantized tensors as NAME.q, NAME.s, NAME.t; NAME.g: columns in a group of scales",
+    )  # fmt: skip
     add_talk(parser)
 
 
@@ -234,6 +235,8 @@ def _log(options: argparse.Namespace) -> Callable[[str], None]:
 
 def run_unpack(options: argparse.Namespace) -> int:
     """Write the tensors, or those asked for, as .safetensors."""
+    import numpy as np
+
     from pgolf_codec.errors import TensorError
     from pgolf_codec.quant.bag import Bag
     from pgolf_codec.quant.safetensors_file import write_safetensors
@@ -251,6 +254,8 @@ def run_unpack(options: argparse.Namespace) -> int:
                 tensors[name] = bag[name]
                 continue
             tensors[f"{name}.q"] = Tensor.from_array(_narrow(quantized.values))
+            if quantized.group_columns:
+                tensors[f"{name}.g"] = Tensor.from_array(np.array(quantized.group_columns))
             for suffix, scales in (("s", quantized.row_scales), ("t", quantized.column_scales)):
                 if scales is not None:
                     tensors[f"{name}.{suffix}"] = Tensor.from_array(scales)
@@ -356,7 +361,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quant", metavar="SCHEME",
         help="none, int8, int6, int5, int4, ternary, binary; int6:12.85 clips rows at 12.85 "
-        "standard deviations, ternary:0.61 has zeros below 0.61 of them; step:0.4, priced:0.4, "
+        "standard deviations, ternary:0.61 has zeros below 0.61 of them, ternary/64 (int4/32, "
+        "ternary:0.61/64) has a scale for every 64 columns of a row; step:0.4, priced:0.4, "
         "trellis:0.4 and trellis32:0.4 have steps of 0.4 standard deviations; default: none",
     )  # fmt: skip
     parser.add_argument("--rules", metavar="TOML", help="schemes by name pattern")
