@@ -110,6 +110,15 @@ def test_every_coder_has_the_same_integers(coder: str) -> None:
     assert np.array_equal(found.row_scales, expected.row_scales)
 
 
+def test_weights_that_are_ternary_come_back() -> None:
+    """Of a model trained so: by group -s, 0 or s, where s is a float16."""
+    scales = np.repeat(RNG.uniform(0.01, 1, (8, 3)).astype(np.float16), 16, axis=1)[:, :40]
+    w = RNG.integers(-1, 2, (8, 40)) * scales.astype(np.float32)
+    found = quantize(w, Scheme.parse("ternary:0.61/16"))
+    assert np.array_equal(found.floats(), w)
+    assert not np.array_equal(quantize(w, Scheme.parse("ternary:0.61")).floats(), w)
+
+
 def test_columns_may_have_scales_too() -> None:
     values = RNG.integers(-1, 2, (3, 5)).astype(np.int32)
     rows = np.array([[1, 2], [3, 4], [0.1, 0.2]], np.float16)
