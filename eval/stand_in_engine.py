@@ -8,6 +8,8 @@ the scales fit the fixed-point positions (docs/NUMERICS.md, "Multiplier").
 from __future__ import annotations
 
 from pgolf_codec.lm.integers.numerics import (
+    COLUMN_BITS,
+    COLUMN_FRAC,
     HEAD_FRAC,
     LOGIT_FRAC,
     MIX_FRAC,
@@ -27,6 +29,8 @@ def make_params(weights: IntegerWeights) -> None:
     output = attention_output_bits(activation_limit(c.n_heads * c.d_head))
     checks = [("smear", NORM_FRAC, residual, SMEAR_BITS), ("skips", 32, MIX_FRAC, SCALE_BITS)]
     checks += [(name, 0, NORM_FRAC, TABLE_BITS) for name in ("bigram.s", "value_table.s")]
+    checks += [("embedding_columns", 32, COLUMN_FRAC, COLUMN_BITS)]
+    checks += [("embedding_columns", 0, 0, SMEAR_BITS)]
     checks.append(("bigram_proj.s", NORM_FRAC, residual, SCALE_BITS))
     for i in range(c.n_layers):
         value, up = int(t["value_frac"][i]), int(t["up_frac"][i])
