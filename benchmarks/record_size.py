@@ -68,7 +68,7 @@ def record_size_weights(small: IntegerWeights) -> IntegerWeights:
                 tensors[name] = np.tile(tensor, (2, 1))
             case "mix":
                 tensors[name] = np.tile(tensor, (1, 2))
-            case "smear" | "gain":
+            case "smear" | "gain" | "embedding_columns":
                 tensors[name] = np.tile(tensor, 2)
             case _:
                 tensors[name] = tensor
