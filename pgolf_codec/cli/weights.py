@@ -11,10 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgolf_codec import files
-from pgolf_codec.cli import OK
-from pgolf_codec.cli.options import add_talk
-from pgolf_codec.errors import MissingPackageError, RefusedError
+from pgolf_codec import files, notices
+from pgolf_codec.cli import OK, UsageError
+from pgolf_codec.cli.options import add_talk, positive
+from pgolf_codec.errors import (
+    BudgetError,
+    CoderError,
+    ConfigError,
+    FormatError,
+    MissingPackageError,
+    OutputLimitError,
+    RefusedError,
+    TensorError,
+)
 from pgolf_codec.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,6 +32,9 @@ if TYPE_CHECKING:
     from pgolf_codec.quant.tensors import Tensor
 
 SUFFIX, MODEL = ".pgw", ".pglm"
+PICTURES = (".png", ".svg")
+OPTIONAL = ("brotli",)
+"""Coders of ours that need a package which is an option."""
 SEQ_LEN = 1024
 """Ids of a row of calibration text."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -37,10 +49,10 @@ def pack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite")
     _add_source(parser)
     parser.add_argument(
-        "--coder", default="auto", metavar="NAME", help="see `pgolf-codec coders`; default: auto"
+        "--coder", metavar="NAME", help="see `pgolf-codec coders`; default: the recipe's, or auto"
     )
     parser.add_argument(
-        "--budget", type=int, metavar="BYTES",
+        "--budget", type=positive, metavar="BYTES",
         help="search the steps at which file and --code just fit; --quant is then trellis",
     )  # fmt: skip
     parser.add_argument(
@@ -76,6 +88,9 @@ def run_pack(options: argparse.Namespace) -> int:
 
     source = Path(options.file)
     code_bytes = file_bytes(map(Path, options.code))
+    tokenizer_bytes = file_bytes([Path(options.tokenizer)] if options.tokenizer else [])
+    if options.budget is not None and code_bytes >= options.budget:
+        raise BudgetError(f"--code alone has {code_bytes:,} bytes of {options.budget:,}")
     if source.suffix == MODEL:
         target, blob, tensors = _coded_again(options, source)
     elif options.calibration or Path(options.output or "").suffix == MODEL:
@@ -85,9 +100,8 @@ def run_pack(options: argparse.Namespace) -> int:
     with files.replacing(target, overwrite=options.force) as out:
         out.write(blob)
     _search_file(target).unlink(missing_ok=True)
-    inside = target.suffix == MODEL or not options.tokenizer  # a .pglm contains it
-    tokenizer = 0 if inside else file_bytes([Path(options.tokenizer)])
-    bill = Bill(len(blob), code_bytes, tokenizer, decoder_bytes())
+    beside = 0 if target.suffix == MODEL else tokenizer_bytes  # a .pglm contains it
+    bill = Bill(len(blob), code_bytes, beside, decoder_bytes())
     _report(options, tensors | {"bill": bill.to_dict()})
     return OK
 
@@ -97,26 +111,33 @@ def _packed_tensors(
 ) -> tuple[Path, bytes, dict[str, Any]]:
     """Where to, what, and its report: any tensors as a .pgw."""
     from pgolf_codec.quant.checkpoints import read_tensors
+    from pgolf_codec.quant.coders import find_coder
     from pgolf_codec.quant.packing import pack, pack_within
 
-    rules = _rules(options)
-    tensors = read_tensors(source, options.key)
+    _refuse_unused(options, ["recipe"], f"is for a {MODEL}, with --calibration")
     target = Path(options.output) if options.output else source.with_suffix(SUFFIX)
-    _refuse_existing(target, options)
+    _check_target(target, options)
+    rules, coder = _rules(options), "auto" if options.coder is None else options.coder
+    for name in (coder, *(rule.coder for rule in rules)):
+        if name not in (None, "auto"):
+            find_coder(name)
+    with _naming(source):
+        tensors = read_tensors(source, options.key)
     if options.budget is None:
         n_total = sum(tensor.n_bytes for tensor in tensors.values())
         with Progress(options.file, n_total, None if options.quiet else sys.stderr) as progress:
-            blob, report = pack(tensors, rules=rules, coder=options.coder, progress=progress.update)
+            blob, report = pack(tensors, rules=rules, coder=coder, progress=progress.update)
     else:
-        blob, report = pack_within(
-            tensors,
-            options.budget,
-            rules=rules,
-            coder=options.coder,
-            more_bytes=code_bytes,
-            keep=_search_file(target),
-            log=_log(options),
-        )
+        with _searching(target) as keep:
+            blob, report = pack_within(
+                tensors,
+                options.budget,
+                rules=rules,
+                coder=coder,
+                more_bytes=code_bytes,
+                keep=keep,
+                log=_log(options),
+            )
     return target, blob, report.to_dict()
 
 
@@ -127,13 +148,14 @@ def _packed_model(
     import dataclasses
 
     from pgolf_codec.codec.tokenizer import Tokenizer
-    from pgolf_codec.errors import ConfigError
     from pgolf_codec.lm.export_config import ExportConfig, load_export_config
 
+    _refuse_unused(options, ["quant", "rules", "key"], f"is not for a {MODEL}: see --recipe")
     if not (options.tokenizer and options.calibration):
         raise ConfigError(f"a {MODEL} needs --tokenizer and --calibration")
     config = load_export_config(Path(options.recipe)) if options.recipe else ExportConfig()
-    config = dataclasses.replace(config, coder=options.coder)
+    if options.coder is not None:
+        config = dataclasses.replace(config, coder=options.coder)
     if options.budget is not None:
         config = dataclasses.replace(config, max_bytes=options.budget)
     try:
@@ -142,11 +164,11 @@ def _packed_model(
     except ImportError as error:
         raise MissingPackageError(f"{source}: pip install pgolf-codec[train] ({error})") from None
     target = Path(options.output) if options.output else source.with_suffix(MODEL)
-    _refuse_existing(target, options)
+    _check_target(target, options)
     data = Path(options.tokenizer).read_bytes()
     ours = data.startswith(_ZSTD)
     tokenizer = Tokenizer.from_bytes(data) if ours else Tokenizer.from_sentencepiece(data)
-    with _ids(Path(options.calibration), tokenizer) as ids:
+    with _ids(Path(options.calibration), tokenizer) as ids, _searching(target) as keep:
         blob = pack(
             load_checkpoint(source, SEQ_LEN),
             ids,
@@ -155,7 +177,7 @@ def _packed_model(
             name=target.stem,
             seq_len=SEQ_LEN,
             more_bytes=code_bytes,
-            keep=_search_file(target),
+            keep=keep,
             log=_log(options),
         )
     return target, blob, _sections(blob)
@@ -163,15 +185,18 @@ def _packed_model(
 
 def _coded_again(options: argparse.Namespace, source: Path) -> tuple[Path, bytes, dict[str, Any]]:
     """The same weights in a .pglm by another coder."""
-    from pgolf_codec.errors import ConfigError
     from pgolf_codec.quant.artifact import dump_artifact, load_artifact
 
     if options.budget is not None:
         raise ConfigError(f"{source}: steps can be searched from a checkpoint only")
+    needless = ["quant", "rules", "key", "calibration", "recipe"]
+    _refuse_unused(options, needless, f"is for a checkpoint: a {MODEL} is only coded again")
     target = Path(options.output) if options.output else source
+    _check_target(target, options)
     model = load_artifact(source).artifact
+    coder = "auto" if options.coder is None else options.coder
     blob = dump_artifact(
-        model.weights, model.tokenizer, name=model.name, bpb=model.bpb, coder=options.coder
+        model.weights, model.tokenizer, name=model.name, bpb=model.bpb, coder=coder
     )
     return target, blob, _sections(blob)
 
@@ -214,10 +239,45 @@ def _ids(path: Path, tokenizer: Tokenizer) -> Iterator[Path]:
         yield ids
 
 
-def _refuse_existing(target: Path, options: argparse.Namespace) -> None:
+def _check_target(target: Path, options: argparse.Namespace) -> None:
     """Before the work, not behind it."""
+    if str(target) == "-":
+        raise UsageError("-o needs the name of a file")
+    files.check_target(str(target))
     if target.exists() and not options.force:
         raise RefusedError(target, "already exists; not overwritten")
+    source = Path(options.file)
+    if source.suffix != MODEL and files.same_file(target, source):
+        raise RefusedError(target, "is the source")
+
+
+def _refuse_unused(options: argparse.Namespace, names: list[str], why: str) -> None:
+    """What would be ignored may matter to the user."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} {why}")
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors in a file's contents begin with its name."""
+    try:
+        yield
+    except (FormatError, TensorError, CoderError, OutputLimitError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _searching(target: Path) -> Iterator[Path]:
+    """The file of a search: it stays if the search is stopped, not if nothing lands."""
+    path = _search_file(target)
+    try:
+        yield path
+    except BudgetError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _search_file(target: Path) -> Path:
@@ -237,18 +297,19 @@ def run_unpack(options: argparse.Namespace) -> int:
     """Write the tensors, or those asked for, as .safetensors."""
     import numpy as np
 
-    from pgolf_codec.errors import TensorError
     from pgolf_codec.quant.bag import Bag
     from pgolf_codec.quant.safetensors_file import write_safetensors
     from pgolf_codec.quant.tensors import Tensor
 
     source = Path(options.file)
+    target = Path(options.output) if options.output else source.with_suffix(".safetensors")
     tensors: dict[str, Tensor] = {}
-    with files.reading(source) as file:
+    with files.reading(source) as file, _naming(source):
         bag = Bag(file)
+        _check_target(target, options)
         for name in options.tensor or bag:
             if name not in bag:
-                raise TensorError(f"{source}: has no tensor {name!r}")
+                raise TensorError(f"has no tensor {name!r}")
             quantized = bag.quantized(name) if options.integers else None
             if quantized is None:
                 tensors[name] = bag[name]
@@ -259,7 +320,6 @@ def run_unpack(options: argparse.Namespace) -> int:
             for suffix, scales in (("s", quantized.row_scales), ("t", quantized.column_scales)):
                 if scales is not None:
                     tensors[f"{name}.{suffix}"] = Tensor.from_array(scales)
-    target = Path(options.output) if options.output else source.with_suffix(".safetensors")
     write_safetensors(target, tensors, overwrite=options.force)
     return OK
 
@@ -281,15 +341,12 @@ def bench_coders_options(parser: argparse.ArgumentParser) -> None:
 
 def run_coders(options: argparse.Namespace) -> int:
     """One line a coder; of one that can't be loaded, why."""
-    from pgolf_codec.errors import CoderNotFoundError
     from pgolf_codec.quant.coders import coder_names, find_coder
     from pgolf_codec.quant.coders.registry import BUILT_IN
 
     for name in coder_names():
-        try:
-            summary, usable = find_coder(name).summary, True
-        except CoderNotFoundError as error:
-            summary, usable = str(error), False
+        problem = _problem(name)
+        summary, usable = problem or find_coder(name).summary, problem is None
         if options.json:
             facts = {"name": name, "summary": summary, "built_in": name in BUILT_IN}
             print(json.dumps(facts | {"usable": usable}))
@@ -300,11 +357,15 @@ def run_coders(options: argparse.Namespace) -> int:
 
 def run_bench_coders(options: argparse.Namespace) -> int:
     """Every coder on every tensor of integers."""
-    from pgolf_codec.quant.coders import coder_names
     from pgolf_codec.quant.comparison import compare, draw, integers_of, totals
 
-    names = options.coders.split(",") if options.coders else coder_names()
-    tensors = integers_of(_tensors(Path(options.file), options.key), _rules(options))
+    if options.plot and Path(options.plot).suffix not in PICTURES:
+        raise UsageError(f"--plot draws {' or '.join(PICTURES)}")
+    files.check_target(options.plot)
+    asked = None if options.coders is None else options.coders.split(",")
+    names = _usable_coders() if asked is None else list(dict.fromkeys(asked))
+    with _naming(Path(options.file)):
+        tensors = integers_of(_tensors(Path(options.file), options.key), _rules(options))
 
     def progress(tensor: str, coder: str) -> None:
         if not options.quiet and sys.stderr.isatty():
@@ -314,11 +375,41 @@ def run_bench_coders(options: argparse.Namespace) -> int:
     if not options.quiet and sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     found = totals(rows)
-    if options.plot:
-        draw(Path(options.plot), found)
     if options.json:
         print(json.dumps({"rows": [row.to_dict() for row in rows], "totals": found}))
-        return OK
+    else:
+        _print_totals(found)
+    if options.plot:
+        draw(Path(options.plot), found)
+    return OK
+
+
+def _usable_coders() -> list[str]:
+    """All that work here; tells why others don't."""
+    from pgolf_codec.quant.coders import coder_names
+
+    problems = {name: _problem(name) for name in coder_names()}
+    for problem in filter(None, problems.values()):
+        notices.tell(f"left out: {problem}")
+    return [name for name, problem in problems.items() if problem is None]
+
+
+def _problem(name: str) -> str | None:
+    """Why a coder can't be used here; None if it can."""
+    import numpy as np
+
+    from pgolf_codec.quant import coders
+
+    try:
+        coders.find_coder(name)
+        if name in OPTIONAL:
+            coders.encode(np.zeros(1, np.int32), name)
+    except (CoderError, MissingPackageError) as error:
+        return str(error)
+    return None
+
+
+def _print_totals(found: list[dict[str, Any]]) -> None:
     print(f"{'Coder':<12} {'Bytes':>12} {'bits':>7} {'/ H0':>7} {'there':>8} {'back':>8}  Mparam/s")
     for total in found:
         print(
@@ -326,7 +417,6 @@ def run_bench_coders(options: argparse.Namespace) -> int:
             f"{total['ratio_to_entropy'] or 1:>7.4f} {total['encode_mparam_per_second']:>8.1f} "
             f"{total['decode_mparam_per_second']:>8.1f}"
         )
-    return OK
 
 
 def _tensors(path: Path, key: str | None) -> dict[str, Tensor]:
@@ -374,9 +464,14 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
     from pgolf_codec.quant.packing import LEAST_ITEMS, Rule, parse_rules, parse_scheme
 
     rules = []
-    if options.rules:
-        rules = parse_rules(Path(options.rules).read_text(encoding="utf-8"))
-    quant = options.quant or ("none" if getattr(options, "budget", None) is None else "trellis")
+    if options.rules is not None:
+        try:
+            rules = parse_rules(Path(options.rules).read_text(encoding="utf-8"))
+        except ValueError as error:  # a ConfigError, or it is not UTF-8
+            raise ConfigError(f"{options.rules}: {error}") from None
+    quant = options.quant
+    if quant is None:
+        quant = "none" if getattr(options, "budget", None) is None else "trellis"
     return [*rules, Rule("*", parse_scheme(quant), least_items=LEAST_ITEMS)]
 
 

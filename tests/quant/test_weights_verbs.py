@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pgolf_codec.cli import main
+from pgolf_codec.errors import ConfigError
 from pgolf_codec.quant.safetensors_file import read_safetensors, write_safetensors
 from pgolf_codec.quant.tensors import Tensor
 
@@ -160,12 +162,15 @@ def test_budgets_that_nothing_meets(tmp_path: Path, capsys: pytest.CaptureFixtur
     weights = big(tmp_path)
     for options, message in (
         (["--budget", "300"], "no steps land"),
+        (["--budget", "300", "--code", str(weights)], "--code alone has"),
         (["--budget", "17000", "--quant", "int6"], "no tensor has a scheme with steps"),
         (["--budget", "17000", "--code", str(tmp_path / "none.py")], "no such file"),
     ):
         assert main(["pack", str(weights), *options]) == 1
         assert message in capsys.readouterr().err.replace("No such", "no such")
-    assert not (tmp_path / "big.pgw").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["big.safetensors"]
+    for budget in ("0", "-5", "1e6"):
+        assert main(["pack", str(weights), "--budget", budget]) == 2
 
 
 def test_errors_leave_nothing(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +185,128 @@ def test_errors_leave_nothing(weights: Path, capsys: pytest.CaptureFixture[str])
         assert main(arguments) == 1
         assert message in capsys.readouterr().err
     assert sorted(weights.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"\xff", "can't decode byte 0xff"),
+        (b"[[rule]\n", "Expected ']]'"),
+        (b"[[rule]]\nmatch = '*'\nquant = 'int7'\n", "no scheme 'int7'"),
+        (b"[[rule]]\nmatch = '*'\nquant = 'int8'\ncoder = 'nothing'\n", "no coder 'nothing'"),
+    ],
+)
+def test_rules_that_are_none(
+    text: bytes, message: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = weights.with_name("rules.toml")
+    rules.write_bytes(text)
+    assert main(["pack", str(weights), "--rules", str(rules)]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert f"{rules}: " in told or "coder" in message
+    assert not weights.with_suffix(".pgw").exists()
+
+
+def test_outputs_are_checked_before_the_work(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgolf_codec.quant import comparison, packing
+
+    packed = weights.with_name("ready.pgw")
+    assert main(["pack", str(weights), "-o", str(packed), "--coder", "raw"]) == 0
+    before = {path: path.read_bytes() for path in weights.parent.iterdir()}
+
+    def never(*arguments: object, **named: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(packing, "pack", never)
+    monkeypatch.setattr(comparison, "compare", never)
+    monkeypatch.setattr("pgolf_codec.quant.bag.Bag.__getitem__", never)
+    nowhere = weights.parent / "no" / "where.svg"
+    pack, unpack = ["pack", str(weights), "-o"], ["unpack", str(packed), "-o"]
+    bench = ["bench-coders", str(weights), "--quant", "int4", "--plot"]
+    for arguments, status, message in (
+        ([*pack, str(weights.parent), "-f"], 1, "is a directory"),
+        ([*pack, str(nowhere)], 1, "is not a folder"),
+        ([*pack, str(weights), "-f"], 1, "is the source"),
+        ([*pack, "-"], 2, "the name of a file"),
+        ([*unpack, str(weights)], 1, "already exists"),
+        ([*unpack, str(packed), "-f"], 1, "is the source"),
+        ([*unpack, "-"], 2, "the name of a file"),
+        ([*bench, str(nowhere)], 1, "is not a folder"),
+        ([*bench, "picture"], 2, "draws .png or .svg"),
+        (["pack", str(weights), "--tokenizer", str(nowhere)], 1, "no such file"),
+        (["pack", str(weights), "--coder", "search"], 1, "no coder 'search'"),
+        (["pack", str(weights), "--quant", ""], 1, "no scheme ''"),
+        (["pack", str(weights), "--recipe", "x.toml"], 2, "--recipe is for a .pglm"),
+        ([*pack, "x.pglm", "--quant", "int4"], 2, "--quant is not for a .pglm"),
+        (["pack", "x.pglm", "--rules", "x.toml"], 2, "--rules is for a checkpoint"),
+    ):
+        assert main(arguments) == status, arguments
+        assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in weights.parent.iterdir()} == before
+
+
+def test_errors_name_the_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed, text = weights.with_suffix(".pgw"), weights.with_name("text.pgw")
+    text.write_text("hello\n")
+    assert main(["pack", str(weights), "--coder", "raw"]) == 0
+    packed.write_bytes(packed.read_bytes()[:-1])
+    capsys.readouterr()
+    for verb in ("unpack", "bench-coders"):
+        for path in (packed, text):
+            assert main([verb, str(path)]) == 1
+            assert capsys.readouterr().err.count(str(path)) == 1
+
+
+def test_coders_that_are_not_there_are_left_out(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    assert main(["coders", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in listed if not row["usable"]] == ["brotli"]
+    monkeypatch.setattr("pgolf_codec.quant.coders.coder_names", lambda: ["raw", "brotli"])
+    assert main(["bench-coders", str(weights), "--json"]) == 0
+    told = capsys.readouterr()
+    assert {row["coder"] for row in json.loads(told.out)["rows"]} == {"raw"}
+    assert "pip install pgolf-codec[bench]" in told.err
+    assert main(["bench-coders", str(weights), "--coders", "raw,brotli"]) == 1
+
+
+def test_a_coder_named_twice_counts_once(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench-coders", str(weights), "--coders", "raw,raw", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 1
+    assert found["totals"][0]["coded_bytes"] == found["rows"][0]["coded_bytes"]
+
+
+@pytest.mark.parametrize(("options", "coder"), [([], "cm"), (["--coder", "huffman"], "huffman")])
+def test_the_recipe_names_a_coder(
+    options: list[str],
+    coder: str,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    recipe, tokenizer = weights.with_name("recipe.toml"), weights.with_name("t.model")
+    recipe.write_text('[export]\ncoder = "cm"\n')
+    tokenizer.write_text("not read")
+
+    def pack(*arguments: Any, **named: Any) -> None:
+        raise ConfigError(f"coder {arguments[3].coder}")
+
+    monkeypatch.setattr("pgolf_codec.lm.artifact.pack", pack)
+    monkeypatch.setattr("pgolf_codec.lm.conversion.export.load_checkpoint", lambda *_: None)
+    monkeypatch.setattr(
+        "pgolf_codec.codec.tokenizer.Tokenizer.from_sentencepiece", lambda data: None
+    )
+    command = ["pack", str(weights), "-o", "x.pglm", "--tokenizer", str(tokenizer)]
+    command += ["--calibration", "ids.bin", "--recipe", str(recipe)]
+    assert main([*command, *options]) == 1
+    assert f"coder {coder}" in capsys.readouterr().err
 
 
 def test_list_of_coders(capsys: pytest.CaptureFixture[str]) -> None:
