@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from pgolf_codec.errors import FormatError, MissingPackageError, TensorError
@@ -38,7 +39,7 @@ def _from_any(name: str, value: Any) -> Tensor:
         if hasattr(value, "detach"):
             return _from_torch(value)
         return Tensor.from_array(value)
-    except (TensorError, TypeError, AttributeError) as error:
+    except (TensorError, TypeError, AttributeError, RuntimeError) as error:  # sparse, meta
         raise TensorError(f"tensor {name}: {error}") from None
 
 
@@ -57,17 +58,22 @@ def _from_torch(value: Any) -> Tensor:
     return Tensor.from_bytes(name, tuple(array.shape), flat.tobytes())
 
 
-def _load_torch(path: Path) -> Any:
-    import pickle
+_NOT_PICKLED = (
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    UnpicklingError,
+)  # fmt: skip
+"""Where other bytes than a checkpoint's lead torch."""
 
+
+def _load_torch(path: Path) -> Any:
     try:
         import torch
     except ImportError:
         raise MissingPackageError(f"{path}: pip install pgolf-codec[train] (torch)") from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+    except _NOT_PICKLED as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path}: not a torch checkpoint of weights: {reason}") from None
 
 

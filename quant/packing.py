@@ -34,6 +34,8 @@ from pgolf_codec.quant.tensors import Tensor
 _NO_SCHEME = ("none", "lossless")
 AUTO = ("raw", "ans-hist", "ans-scale", "cm", "trellis")
 """Coders that ``auto`` tries."""
+SLOW = "ans-scale"
+"""Of these, left out where there is nothing to predict: scales, mantissas."""
 SEARCH = ("raw", "trellis")
 """The same while a search packs again and again."""
 LEAST_ITEMS = 1024
@@ -251,16 +253,20 @@ def parse_rules(text: str) -> list[Rule]:
         coder = "cm"        # optional
     """
     try:
-        tables = tomllib.loads(text).get("rule", [])
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"rules: {error}") from None
-    if not isinstance(tables, list):
+    if unknown := content.keys() - {"rule"}:
+        raise ConfigError(f"rules: {', '.join(sorted(unknown))}: only [[rule]] is known")
+    tables = content.get("rule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError("rules: [[rule]] is written with two brackets")
     rules = []
     for number, table in enumerate(tables, 1):
         unknown = table.keys() - {"match", "quant", "coder"}
         if unknown or not all(isinstance(value, str) for value in table.values()):
-            raise ConfigError(f"rules: rule {number}: {', '.join(sorted(unknown)) or 'no text'}")
+            what = f"unknown: {', '.join(sorted(unknown))}" if unknown else "a value is no text"
+            raise ConfigError(f"rules: rule {number}: {what}")
         if "match" not in table or "quant" not in table:
             raise ConfigError(f"rules: rule {number} needs match and quant")
         rules.append(Rule(table["match"], parse_scheme(table["quant"]), table.get("coder")))
@@ -297,8 +303,10 @@ class _Attempts:
     def __call__(self, values: NDArray[Any]) -> bytes:
         first = not self.chosen
         started = time.perf_counter()
-        # Scales and mantissas are small or noise: raw is always allowed for these.
-        names = self.names if first else dict.fromkeys((*self.names, "raw"))
+        # Scales and mantissas are small or noise: raw is always allowed for these, and
+        # what looks for structure for long is not.
+        others = [name for name in self.names if name != SLOW or len(self.names) == 1]
+        names = self.names if first else dict.fromkeys((*others, "raw"))
         made: dict[str, bytes] = {}
         failed: PgolfError | None = None
         for name in names:

@@ -206,7 +206,8 @@ def test_rules() -> None:
     [
         "x", '[[rule]]\nmatch = "a"\n', '[rule]\nmatch = "a"\nquant = "int8"\n',
         '[[rule]]\nmatch = "a"\nquant = "int9"\n', '[[rule]]\nmatch = 1\nquant = "int8"\n',
-        '[[rule]]\nmatch = "a"\nquant = "int8"\nclip = "1"\n',
+        '[[rule]]\nmatch = "a"\nquant = "int8"\nclip = "1"\n', "rule = [3]\n",
+        '[[rules]]\nmatch = "a"\nquant = "int8"\n',
     ],
 )  # fmt: skip
 def test_rules_that_are_none(text: str) -> None:
@@ -406,6 +407,21 @@ def test_torch_checkpoints(tmp_path: Path) -> None:
         read_tensors(tmp_path / "x.pt")
     (tmp_path / "x.pt").write_bytes(b"nothing")
     with pytest.raises(FormatError, match="not a torch checkpoint"):
+        read_tensors(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"epoch,loss\n1,2.5\n", bytes(100), b"\x80\x02}q\x00."])
+def test_other_files_by_the_name_of_a_checkpoint(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(FormatError, match=r"x\.pt: not a torch checkpoint of weights: \w"):
+        read_tensors(tmp_path / "x.pt")
+
+
+def test_a_sparse_tensor_is_refused_by_name(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "x.pt")
+    with pytest.raises(TensorError, match="tensor a"):
         read_tensors(tmp_path / "x.pt")
 
 

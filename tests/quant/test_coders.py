@@ -125,6 +125,14 @@ def test_any_table(coder: str, values: NDArray[np.int64]) -> None:
     assert np.array_equal(coders.decode(coders.encode(values, coder)), values)
 
 
+@pytest.mark.parametrize("coder", BUILT_IN)
+def test_a_table_that_must_not_be_written_to(coder: str) -> None:
+    """As tensors of a file are."""
+    values = golden_values().astype(np.int32)
+    values.flags.writeable = False
+    assert np.array_equal(coders.decode(coders.encode(values, coder)), values)
+
+
 @pytest.mark.parametrize("coder", OURS)
 def test_golden_streams(coder: str) -> None:
     """Decoding what version 1 wrote is what counts; the streams are kept whole for one case."""
