@@ -67,7 +67,7 @@ class ContextMixing:
     def encode(self, values: NDArray[np.int32]) -> bytes:
         transposed = _better_transposed(values)
         # Writable, as what is decoded: kernels have one type for both ways.
-        items = np.require(values.T if transposed else values, requirements="CW")
+        items = np.require(values.T if transposed else values, requirements=("C", "W"))
         plan = _plan(items)
         n_room = items.size + 2 * MARGIN
         while True:
