@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -33,10 +34,15 @@ def replacing(
     """Write ``path`` as a whole: it appears, or changes, when the block ends without error.
 
     ``like`` gives the new file its permissions and modification time.  A symbolic
-    link is followed; a pipe or a device is written to directly.  Raises
+    link is followed; a pipe, a device or what is open already (:func:`is_open_file`) is
+    written to directly.  Raises
     :class:`RefusedError` if the file exists and ``overwrite`` is not set (also when
     another process makes it meanwhile), or if it is a directory.
     """
+    if (number := _open_number(path)) is not None:
+        with open(os.dup(number), "wb") as file:
+            yield file
+        return
     name, path = path, Path(os.path.realpath(path))
     kind = _kind(path)
     if kind == stat.S_IFDIR:
@@ -87,6 +93,15 @@ def check_target(name: str | None) -> None:
         raise RefusedError(path.parent, "is not a folder")
 
 
+def is_open_file(path: Path) -> bool:
+    """Whether it names what this process has open: ``/dev/stdout``, ``/dev/fd/3``.
+
+    Such a file is continued where it stands.  It is never replaced, nor opened anew: the
+    name leads to a pipe without a name, or to a file that others write to as well.
+    """
+    return _open_number(path) is not None
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Whether both names lead to one existing file."""
     try:
@@ -95,6 +110,17 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
+def _open_number(path: Path) -> int | None:
+    """The descriptor that a path names."""
+    text = str(path)
+    if text in _STANDARD:
+        return _STANDARD[text]
+    found = _OPEN.fullmatch(text)
+    return int(found[1]) if found else None
+
+
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_OPEN = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
 _EXISTS = "already exists; not overwritten"
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
 

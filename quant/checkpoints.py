@@ -7,7 +7,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from pgolf_codec.errors import FormatError, MissingPackageError, TensorError
+from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, TensorError
 from pgolf_codec.quant.safetensors_file import read_safetensors
 from pgolf_codec.quant.tensors import Tensor
 
@@ -19,10 +19,13 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or a torch checkpoint, by name.
 
     ``key`` names the entry of a checkpoint that has the weights; without it the
-    checkpoint itself or one of its usual entries is taken.  Raises
-    :class:`FormatError`, :class:`TensorError`, :class:`MissingPackageError`.
+    checkpoint itself or one of its usual entries is taken.  Raises :class:`ConfigError`
+    for a key where there are no entries, :class:`FormatError`, :class:`TensorError`,
+    :class:`MissingPackageError`.
     """
     if path.suffix == ".safetensors":
+        if key is not None:
+            raise ConfigError(f"{path}: key {key!r} is for a torch checkpoint, which has entries")
         return read_safetensors(path)
     return from_state_dict(_weights_of(_load_torch(path), key))
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CoderError, MissingPackageError, TensorError
 from pgolf_codec.quant import coders
-from pgolf_codec.quant.packing import Rule, order_0_entropy, rule_of
-from pgolf_codec.quant.rounding import quantize
+from pgolf_codec.quant.packing import Rule, order_0_entropy, quantized_by, rule_of
 from pgolf_codec.quant.tensors import Tensor
 
 _WARM_UP = (80, 64)
@@ -132,18 +131,15 @@ def integers_of(tensors: Mapping[str, Tensor], rules: Iterable[Rule]) -> dict[st
     """Integer tensors as they are, floats quantized by the first rule that matches.
 
     Float tensors without a scheme are left out, and so is what is empty.  Raises
-    :class:`TensorError` if nothing is left.
+    :class:`TensorError` as :func:`quantized_by` does, and if nothing is left.
     """
     found: dict[str, NDArray[Any]] = {}
     rules = list(rules)
     for name, tensor in tensors.items():
-        if not tensor.is_float:
-            values = tensor.bits
-        else:
-            rule = rule_of(name, tensor, rules)
-            if rule is None or rule.scheme is None or len(tensor.shape) < 2:
-                continue
-            values = quantize(tensor.floats(), rule.scheme).values
+        quantized = quantized_by(name, tensor, rule_of(name, tensor, rules))
+        if quantized is None and tensor.is_float:
+            continue
+        values = tensor.bits if quantized is None else quantized.values
         if values.size and np.abs(values.astype(np.float64)).max() < 2**31:
             found[name] = values
     if not found:

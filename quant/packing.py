@@ -9,7 +9,7 @@ import fnmatch
 import hashlib
 import time
 import tomllib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,19 @@ from pgolf_codec.quant.schemes import (
     encode_exact,
     encode_quantized,
 )
-from pgolf_codec.quant.tensors import Tensor
+from pgolf_codec.quant.tensors import FLOATS, SMALL_FLOATS, Tensor
 
 _NO_SCHEME = ("none", "lossless")
 AUTO = ("raw", "ans-hist", "ans-scale", "cm", "trellis")
 """Coders that ``auto`` tries."""
 SLOW = "ans-scale"
-"""Of these, left out where there is nothing to predict: scales, mantissas."""
+"""Of these, left out for scales: there are few, and nothing to predict."""
 SEARCH = ("raw", "trellis")
 """The same while a search packs again and again."""
+OF_FLOATS = ("raw", "ans-hist", "cm")
+"""The same for exponents and mantissas; the others never made the fewest bytes of these."""
+_NOISE = 4096
+"""A mantissa's part of more different values than this stays as it is: it is noise."""
 LEAST_ITEMS = 1024
 """Smaller tensors are lossless unless a rule names them."""
 
@@ -232,9 +236,8 @@ def _has_knob(rule: Rule | None, tensor: Tensor) -> bool:
 
 
 def _pack_and_check(name: str, tensor: Tensor | Quantized, rule: Rule | None, coder: str) -> Packed:
-    attempt = _Attempts(coder)
-    coded, row = _pack_one(name, tensor, rule, attempt)
-    return Packed(coded, row, attempt.seconds, _seconds(_check, tensor, coded))
+    coded, row, seconds = _pack_one(name, tensor, rule, coder)
+    return Packed(coded, row, seconds, _seconds(_check, tensor, coded))
 
 
 def parse_scheme(text: str) -> Scheme | None:
@@ -290,11 +293,34 @@ def order_0_entropy(values: NDArray[Any]) -> float:
     return float(max(0.0, -(counts * np.log2(counts)).sum()))
 
 
-class _Attempts:
-    """An encoder of integers that tries coders; remembers the first array's sizes."""
+def quantized_by(name: str, tensor: Tensor, rule: Rule | None) -> Quantized | None:
+    """A tensor by its rule; None if that keeps it as it is.
 
-    def __init__(self, coder: str) -> None:
-        self.names = {"auto": AUTO, "search": SEARCH}.get(coder, (coder,))
+    Raises :class:`TensorError`, which names the tensor, for NaN and infinity, scales beyond
+    float16, and floats of 8 bits.
+    """
+    if rule is None or rule.scheme is None or len(tensor.shape) < 2:
+        return None
+    if tensor.dtype in SMALL_FLOATS:
+        raise TensorError(
+            f"tensor {name}: {rule.scheme} of {tensor.dtype} is not possible; "
+            'a rule with quant = "none" keeps it as it is'
+        )
+    if not tensor.is_float:
+        return None
+    try:
+        return quantize(tensor.floats(), rule.scheme)
+    except TensorError as error:
+        raise TensorError(f"tensor {name}: {error}") from None
+
+
+class _Attempts:
+    """An encoder of the streams of one tensor that tries coders; knows the first one's sizes."""
+
+    def __init__(self, coder: str, *, of_floats: bool) -> None:
+        chosen = {"auto": AUTO, "search": SEARCH}.get(coder)
+        self.names = (coder,) if chosen is None else OF_FLOATS if of_floats else chosen
+        self.of_floats = of_floats
         self.coded_bytes: dict[str, int] = {}
         self.chosen = ""
         self.values: NDArray[Any] = np.zeros(0, np.int32)
@@ -303,10 +329,7 @@ class _Attempts:
     def __call__(self, values: NDArray[Any]) -> bytes:
         first = not self.chosen
         started = time.perf_counter()
-        # Scales and mantissas are small or noise: raw is always allowed for these, and
-        # what looks for structure for long is not.
-        others = [name for name in self.names if name != SLOW or len(self.names) == 1]
-        names = self.names if first else dict.fromkeys((*others, "raw"))
+        names = self.names if first else self._others(values)
         made: dict[str, bytes] = {}
         failed: PgolfError | None = None
         for name in names:
@@ -323,25 +346,36 @@ class _Attempts:
             self.chosen, self.values = best, values
         return made[best]
 
+    def _others(self, values: NDArray[Any]) -> Iterable[str]:
+        """For scales and mantissas, which may always be raw."""
+        if self.of_floats and np.unique(values).size > _NOISE:
+            return ("raw",)
+        others = [name for name in self.names if name != SLOW or len(self.names) == 1]
+        return dict.fromkeys((*others, "raw"))
+
 
 def _pack_one(
-    name: str, tensor: Tensor | Quantized, rule: Rule | None, attempts: _Attempts
-) -> tuple[CodedTensor, TensorReport]:
-    label = "none"
+    name: str, tensor: Tensor | Quantized, rule: Rule | None, coder: str
+) -> tuple[CodedTensor, TensorReport, float]:
+    """The tensor, its row, and the seconds that all coders took."""
+    if isinstance(tensor, Quantized):
+        quantized: Quantized | None = tensor
+        dtype, shape = "F32", tensor.values.shape
+    else:
+        quantized = quantized_by(name, tensor, rule)
+        dtype, shape = tensor.dtype, tensor.shape
+    attempts = _Attempts(coder, of_floats=quantized is None and dtype in FLOATS)
     try:
-        if isinstance(tensor, Quantized):
-            scheme, streams = encode_quantized(tensor, attempts)
-            label, dtype, shape = scheme, "F32", tensor.values.shape
+        if quantized is not None:
+            scheme, streams = encode_quantized(quantized, attempts)
         else:
-            dtype, shape = tensor.dtype, tensor.shape
-            if rule and rule.scheme and tensor.is_float and len(shape) > 1:
-                label = str(rule.scheme)
-                quantized = quantize(tensor.floats(), rule.scheme)
-                scheme, streams = encode_quantized(quantized, attempts)
-            else:
-                scheme, streams = encode_exact(tensor, attempts)
-    except (TensorError, CoderError) as error:
+            assert isinstance(tensor, Tensor)
+            scheme, streams = encode_exact(tensor, attempts)
+    except CoderError as error:
         raise type(error)(f"tensor {name}: {error}") from None
+    label = "none" if quantized is None else scheme
+    if rule and quantized is not None and quantized is not tensor:
+        label = str(rule.scheme)
     row = TensorReport(
         name=name,
         shape=shape,
@@ -353,7 +387,7 @@ def _pack_one(
         value_bytes=len(streams[0]),
         scale_bytes=sum(map(len, streams[1:])),
     )
-    return CodedTensor(name, dtype, shape, scheme, streams), row
+    return CodedTensor(name, dtype, shape, scheme, streams), row, attempts.seconds
 
 
 def _check(tensor: Tensor | Quantized, coded: CodedTensor) -> None:

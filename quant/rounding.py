@@ -28,6 +28,8 @@ _LEAST_SCALE = 2.0**-24
 """The least float16 above zero."""
 GROUP = re.compile("[1-9][0-9]{0,8}")
 """How a number of columns is written, in schemes and in files."""
+MATRIX = "matrix"
+"""What stands in its place where a matrix has one scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ class Scheme:
 
     ``int8``, ``int6``, ``int5``, ``int4``, ``ternary``, ``binary``: ``int6`` has the largest
     item of a row at the end of the range, ``int6:12.85`` has 12.85 standard deviations of
-    the row there and cuts off what is beyond.  ``ternary`` is BitNet's: the mean magnitude of
-    a row, 0 below half of that.  ``ternary:0.6`` has 0 below 0.6 standard deviations and
+    the row there and cuts off what is beyond.  ``ternary`` has the mean magnitude of a row, 0
+    below half of that.  ``ternary:0.6`` has 0 below 0.6 standard deviations and
     the mean magnitude of the others, which is the least squared error of a normal row;
     more zeros take fewer bytes.
 
@@ -78,12 +80,15 @@ class Scheme:
     (8 states; ``trellis32:0.4``) gets less error for the same bits.
 
     ``ternary/64``, ``ternary:0.61/64``, ``int4/32``: every 64 consecutive columns of a row are
-    as a row of their own.  Not with a free step.
+    as a row of their own.  ``ternary/matrix``, ``int8/matrix``: all rows are as one, and have
+    the same scale; so ternary is as BitNet b1.58 published it.  Neither with a free step.
     """
 
     kind: str
     sigmas: float | None = None
     group_columns: int | None = None
+    by_matrix: bool = False
+    """One scale for the whole matrix."""
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
@@ -93,23 +98,26 @@ class Scheme:
         free = kind in _STATES
         if not (free or kind in _LARGEST) or (colon and kind == "binary"):
             known = ", ".join(("none", *_LARGEST, *_STATES))
-            raise ConfigError(f"no scheme {text!r}; there are {known}, int6:12.85, ternary:0.6/64")
-        if slash and (free or not GROUP.fullmatch(columns)):
+            forms = "int6:12.85, ternary:0.6/64, ternary/matrix"
+            raise ConfigError(f"no scheme {text!r}; there are {known}, {forms}")
+        by_matrix = slash and columns == MATRIX
+        if slash and (free or not (by_matrix or GROUP.fullmatch(columns))):
             raise ConfigError(f"scheme {text!r}: {kind} in groups of {columns!r} columns")
-        group = int(columns) if slash else None
+        scales = int(columns) if slash and not by_matrix else None, bool(by_matrix)
         if not colon:
-            return cls(kind, DEFAULT_STEP if free else None, group)
+            return cls(kind, DEFAULT_STEP if free else None, *scales)
         try:
             sigmas = float(number)
         except ValueError:
             sigmas = 0.0
         if not 0 < sigmas < math.inf:
             raise ConfigError(f"scheme {text!r}: {number!r} standard deviations")
-        return cls(kind, sigmas, group)
+        return cls(kind, sigmas, *scales)
 
     def __str__(self) -> str:
         row = self.kind if self.sigmas is None else f"{self.kind}:{self.sigmas:g}"
-        return row if self.group_columns is None else f"{row}/{self.group_columns}"
+        scales = MATRIX if self.by_matrix else self.group_columns
+        return row if scales is None else f"{row}/{scales}"
 
     def coarser(self, octaves: float) -> Scheme:
         """The same with steps of 2**octaves times their size; itself if it has no such knob."""
@@ -132,6 +140,10 @@ def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
         return _grouped(w, weights.shape, scheme, scheme.group_columns)
     if not w.size:
         return Quantized(np.zeros(weights.shape, np.int32), np.ones(len(w), np.float16))
+    if scheme.by_matrix:
+        one = quantize(w.reshape(1, -1), replace(scheme, by_matrix=False))
+        assert one.row_scales is not None
+        return Quantized(one.values.reshape(weights.shape), one.row_scales.repeat(len(w)))
     if scheme.kind in _STATES:
         return _free(w, weights.shape, scheme)
     top = _LARGEST[scheme.kind]
@@ -140,7 +152,7 @@ def quantize(weights: NDArray[Any], scheme: Scheme) -> Quantized:
         scale = np.abs(w).sum(axis=1) / np.maximum((w != 0).sum(axis=1), 1)
         w = np.sign(w) * scale[:, None]
     elif scheme.kind in ("ternary", "binary"):
-        scale = np.abs(w).mean(axis=1)  # BitNet's, a row
+        scale = np.abs(w).mean(axis=1)
     elif scheme.sigmas is None:
         scale = np.abs(w).max(axis=1) / top
     else:

@@ -26,6 +26,8 @@ FLOATS = {
     "F16": FloatForm(5, 10),
     "BF16": FloatForm(8, 7),
 }
+SMALL_FLOATS = ("F8_E4M3", "F8_E5M2")
+"""Floats that are only kept as they are, as integers."""
 ITEMS: dict[str, np.dtype[Any]] = {
     name: np.dtype(item)
     for name, item in {

@@ -241,7 +241,7 @@ def _ids(path: Path, tokenizer: Tokenizer) -> Iterator[Path]:
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:
     """Before the work, not behind it."""
-    if str(target) == "-":
+    if str(target) == "-" or files.is_open_file(target):
         raise UsageError("-o needs the name of a file")
     files.check_target(str(target))
     if target.exists() and not options.force:
@@ -365,7 +365,7 @@ def run_bench_coders(options: argparse.Namespace) -> int:
     asked = None if options.coders is None else options.coders.split(",")
     names = _usable_coders() if asked is None else list(dict.fromkeys(asked))
     with _naming(Path(options.file)):
-        tensors = integers_of(_tensors(Path(options.file), options.key), _rules(options))
+        tensors = integers_of(_tensors(options), _rules(options))
 
     def progress(tensor: str, coder: str) -> None:
         if not options.quiet and sys.stderr.isatty():
@@ -419,19 +419,22 @@ def _print_totals(found: list[dict[str, Any]]) -> None:
         )
 
 
-def _tensors(path: Path, key: str | None) -> dict[str, Tensor]:
+def _tensors(options: argparse.Namespace) -> dict[str, Tensor]:
     """Of any file that has some."""
     from pgolf_codec.quant.checkpoints import read_tensors
 
+    path = Path(options.file)
+    if path.suffix in (SUFFIX, MODEL):
+        _refuse_unused(options, ["key"], f"is for a torch checkpoint, not a {path.suffix}")
     if path.suffix == SUFFIX:
         return _packed_integers(path)
-    if path.suffix == ".pglm":
+    if path.suffix == MODEL:
         from pgolf_codec.quant.artifact import load_artifact
         from pgolf_codec.quant.tensors import Tensor
 
         weights = load_artifact(path).artifact.weights
         return {name: Tensor.from_array(array) for name, array in weights.tensors.items()}
-    return read_tensors(path, key)
+    return read_tensors(path, options.key)
 
 
 def _packed_integers(path: Path) -> dict[str, Tensor]:
@@ -452,7 +455,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--quant", metavar="SCHEME",
         help="none, int8, int6, int5, int4, ternary, binary; int6:12.85 clips rows at 12.85 "
         "standard deviations, ternary:0.61 has zeros below 0.61 of them, ternary/64 (int4/32, "
-        "ternary:0.61/64) has a scale for every 64 columns of a row; step:0.4, priced:0.4, "
+        "ternary:0.61/64) has a scale for every 64 columns of a row, ternary/matrix (int8/matrix) "
+        "one for the matrix, as BitNet b1.58; step:0.4, priced:0.4, "
         "trellis:0.4 and trellis32:0.4 have steps of 0.4 standard deviations; default: none",
     )  # fmt: skip
     parser.add_argument("--rules", metavar="TOML", help="schemes by name pattern")

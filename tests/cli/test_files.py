@@ -107,3 +107,29 @@ def test_device_is_written_to_directly() -> None:
     with files.replacing(Path(os.devnull)) as out:
         out.write(b"x")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="no /dev/fd")
+@pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_what_is_open_already_is_continued(tmp_path: Path, form: str) -> None:
+    """A pipe without a name, and a file that others write to as well: not a new file."""
+    out, into = os.pipe()
+    path = Path(form.format(into))
+    assert files.is_open_file(path)
+    with files.replacing(path) as file:
+        file.write(b"through a pipe")
+    assert os.read(out, 100) == b"through a pipe"
+    os.close(out)
+    os.close(into)
+    with open(tmp_path / "log", "wb", buffering=0) as log:
+        log.write(b"before ")
+        with files.replacing(Path(form.format(log.fileno())), overwrite=True) as file:
+            file.write(b"between ")
+        log.write(b"after")
+    assert (tmp_path / "log").read_bytes() == b"before between after"
+    assert os.listdir(tmp_path) == ["log"]
+
+
+def test_names_that_are_not_open() -> None:
+    for name in ("/dev/null", "/dev/fd/", "/dev/fd/x", "/dev/fd/1/2", "dev/stdout", "/dev/fd/1\n"):
+        assert not files.is_open_file(Path(name)), name

@@ -56,6 +56,22 @@ def test_lossless(dtype: str, shape: tuple[int, ...]) -> None:
     assert same(load_bag(blob)["t"], tensor)
 
 
+def test_mantissas_that_are_noise_are_not_tried_for_long() -> None:
+    """The last 16 bits of float32: raw if they are noise, next to nothing if they are zeros."""
+    w = RNG.normal(0, 1, (100, 90)).astype(np.float32)
+    of_bfloat = (w.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    sizes = []
+    for floats in (w, of_bfloat):
+        tensor = Tensor.from_array(floats)
+        blob, report = pack({"w": tensor})
+        assert report.tensors[0].coded_bytes.keys() == {"raw", "ans-hist", "cm"}
+        assert same(load_bag(blob)["w"], tensor)
+        sizes.append(load_bag(blob).entries["w"].stream_bytes)
+    assert sizes[0][2] == 2 * w.size + 9  # raw, and its head
+    assert sizes[1][2] < 20
+    assert sizes[0][:2] == sizes[1][:2]
+
+
 def test_64_bit_integers_that_fit_and_that_do_not() -> None:
     for values in ([1, -2, 3], [2**40, -(2**63), 2**63 - 1], []):
         tensor = Tensor.from_array(np.array(values, np.int64))

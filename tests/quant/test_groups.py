@@ -1,4 +1,4 @@
-"""A scale for every G columns of a row."""
+"""A scale for every G columns of a row, or one for the matrix."""
 
 from __future__ import annotations
 
@@ -172,17 +172,59 @@ def test_schemes_that_are_unknown(scheme: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["ternary/", "ternary/0", "ternary/-1", "ternary/x", "ternary/8/8", "ternary/8:0.6"]
-    + ["binary:1/8", "none/8", "step:0.4/8", "trellis/8", "ternary/" + "9" * 5000],
+    + [
+        "trellis/matrix",
+        "ternary/rows",
+        "ternary/matrix/8",
+        "binary:1/8",
+        "none/8",
+        "step:0.4/8",
+        "trellis/8",
+        "ternary/" + "9" * 5000,
+    ],
 )
 def test_groups_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="scheme"):
         Scheme.parse(text)
 
 
+@pytest.mark.parametrize("kind", ["int8", "int6:3", "int4", "ternary", "ternary:0.61", "binary"])
+def test_one_scale_for_the_matrix(kind: str) -> None:
+    """As one long row; in files, the scales of rows are alike."""
+    w = RNG.normal(0, 1, (6, 5, 8)) * np.arange(1, 7)[:, None, None]
+    scheme = Scheme.parse(f"{kind}/matrix")
+    found, row = quantize(w, scheme), quantize(w.reshape(1, -1), Scheme.parse(kind))
+    assert found.values.shape == w.shape
+    assert np.array_equal(found.values.reshape(1, -1), row.values)
+    assert found.row_scales is not None
+    assert found.row_scales.tolist() == row.row_scales.tolist() * 6
+    blob, report = pack({"w": Tensor.from_array(w)}, rules=[Rule("*", scheme)], coder="ans-hist")
+    bag = load_bag(blob)
+    assert bag.entries["w"].scheme == "rows"
+    assert report.tensors[0].scheme == f"{kind}/matrix"
+    assert np.array_equal(bag["w"].floats(), found.floats())
+    assert quantize(np.zeros((0, 4)), scheme).values.shape == (0, 4)
+
+
+def test_bitnet_as_published() -> None:
+    """S. Ma and others 2024, equations 1 to 3: the mean magnitude of the matrix, rounded, cut."""
+    w = RNG.normal(0, 0.02, (64, 96)) * np.exp(RNG.normal(0, 0.5, (1, 96)))
+    gamma = np.abs(w).mean()
+    found = quantize(w, Scheme.parse("ternary/matrix"))
+    off = np.abs(np.abs(w / gamma) - 0.5) > 1e-3  # the scale is a float16
+    assert np.array_equal(found.values[off], np.clip(np.rint(w / gamma), -1, 1)[off])
+    assert found.row_scales is not None
+    assert np.allclose(found.row_scales, gamma, rtol=1e-3)
+    zeros = (found.values == 0).mean(axis=0)
+    by_row = (quantize(w.T, Scheme.parse("ternary")).values.T == 0).mean(axis=0)
+    assert zeros.std() > 3 * by_row.std()  # columns differ, if they have no scales of their own
+
+
 def test_names() -> None:
-    for text in ("ternary/64", "ternary:0.61/64", "int6:12.85/128"):
+    for text in ("ternary/64", "ternary:0.61/64", "int6:12.85/128", "ternary/matrix"):
         assert str(Scheme.parse(text)) == text
     assert str(Scheme.parse("ternary:0.5/64").coarser(1)) == "ternary:1/64"
+    assert str(Scheme.parse("int6:8/matrix").coarser(1)) == "int6:16/matrix"
     with pytest.raises(TensorError, match="ternary/4: NaN"):
         quantize(np.full((2, 9), np.nan), Scheme.parse("ternary/4"))
 

@@ -231,6 +231,7 @@ def test_outputs_are_checked_before_the_work(
         ([*pack, str(nowhere)], 1, "is not a folder"),
         ([*pack, str(weights), "-f"], 1, "is the source"),
         ([*pack, "-"], 2, "the name of a file"),
+        ([*pack, "/dev/stdout", "-f"], 2, "the name of a file"),
         ([*unpack, str(weights)], 1, "already exists"),
         ([*unpack, str(packed), "-f"], 1, "is the source"),
         ([*unpack, "-"], 2, "the name of a file"),
@@ -242,6 +243,9 @@ def test_outputs_are_checked_before_the_work(
         (["pack", str(weights), "--recipe", "x.toml"], 2, "--recipe is for a .pglm"),
         ([*pack, "x.pglm", "--quant", "int4"], 2, "--quant is not for a .pglm"),
         (["pack", "x.pglm", "--rules", "x.toml"], 2, "--rules is for a checkpoint"),
+        (["pack", str(weights), "-o", "x.pgw", "--key", "ema"], 1, f"{weights}: key 'ema'"),
+        (["bench-coders", str(weights), "--key", "ema"], 1, f"{weights}: key 'ema' is for"),
+        (["bench-coders", str(packed), "--key", "ema"], 2, "--key is for a torch checkpoint"),
     ):
         assert main(arguments) == status, arguments
         assert message in capsys.readouterr().err
@@ -258,6 +262,30 @@ def test_errors_name_the_file(weights: Path, capsys: pytest.CaptureFixture[str])
         for path in (packed, text):
             assert main([verb, str(path)]) == 1
             assert capsys.readouterr().err.count(str(path)) == 1
+
+
+@pytest.mark.parametrize("verb", ["pack", "bench-coders"])
+def test_tensors_that_cannot_be_quantized_are_named(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Infinity, and floats of 8 bits: not kept as they are without a word."""
+    good = np.ones((40, 50), np.float32)
+    bad, small = np.where(np.eye(40, 50), np.inf, good), np.zeros(2000, np.uint8)
+    for tensor, message in (
+        (Tensor.from_array(bad), "tensor layers.1: int4: NaN or infinity"),
+        (Tensor.from_bytes("F8_E4M3", (40, 50), small.tobytes()), "int4 of F8_E4M3"),
+    ):
+        path = tmp_path / "x.safetensors"
+        write_safetensors(
+            path, {"layers.0": Tensor.from_array(good), "layers.1": tensor}, overwrite=True
+        )
+        assert main([verb, str(path), "--quant", "int4"]) == 1
+        told = capsys.readouterr().err
+        assert message in told
+        assert "tensor layers.1: " in told
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nmatch = "layers.1"\nquant = "none"\n')
+    assert main([verb, str(path), "--quant", "int4", "--rules", str(rules)]) == 0
 
 
 def test_coders_that_are_not_there_are_left_out(
