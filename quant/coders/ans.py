@@ -35,6 +35,7 @@ from pgolf_codec.quant.coders.prediction import (
     N_CONTEXTS,
     ROWS_A_BLOCK,
     Prediction,
+    shade_bits_of,
 )
 from pgolf_codec.quant.coders.varint import read_varint, write_varint
 
@@ -70,11 +71,7 @@ class Model:
     """(rows,), from 0; all 0 where rows don't matter."""
     column_classes: NDArray[np.int64]
     prediction: Prediction | None = None
-    """With one, table number (class << shade_bits) + shade."""
-
-    @property
-    def shade_bits(self) -> int:
-        return self.prediction.shade_bits if self.prediction else 0
+    """With one, table number (class << its shade_bits) + shade."""
 
     @property
     def top(self) -> int:
@@ -108,7 +105,7 @@ def encode(
     write_varint(out, len(head))
     tables = (model.row_classes[:, None] + model.column_classes).astype(np.int32)
     if shades is not None:
-        tables = tables << model.shade_bits | shades
+        tables = tables << shade_bits_of(model.prediction) | shades
         symbols, tables = _in_blocks(symbols), _in_blocks(tables)
     words, states = np.empty(symbols.size + 2, np.uint32), np.full(2, 1 << 32, np.uint64)
     n_words = _encode(symbols.reshape(-1), tables.reshape(-1), model.cumulative(), words, states)
@@ -212,7 +209,7 @@ def read_head(data: memoryview, shape: tuple[int, int]) -> tuple[Alphabet, Model
             raise CorruptError("ANS: a class that is not there")
         classes.append(labels)
     n_tables = int(classes[0].max() + classes[1].max()) + 1
-    n_tables <<= prediction.shade_bits if prediction else 0
+    n_tables <<= shade_bits_of(prediction)
     across = source.number(_MODE, 0, 1)
     if n_tables * alphabet.n_symbols > _MAX_LEVELS:
         raise CorruptError("ANS: more tables than are allowed")

@@ -9,7 +9,7 @@ from pgolf_codec.codec.jit import jit
 from pgolf_codec.quant.coders.machine_code import BUCKET_BITS, PRECISION
 
 Floats = NDArray[np.float64]
-_WORD, _LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
+_WORD, LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
 
 
 @jit
@@ -37,6 +37,37 @@ def encode(
 
 
 @jit
+def step(
+    state: np.uint64,
+    table: np.uint64,
+    stride: np.uint64,
+    bounds: NDArray[np.uint32],
+    first: NDArray[np.uint16],
+    words: NDArray[np.uint32],
+    read: np.uint64,
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """The symbol of one item, the state behind it, and how many words are read then.
+
+    That is more than there are if a word is missing.  ``bounds`` has ``stride`` items a table.
+    Unsigned indices: numba then looks for no end to count from.
+    """
+    one, precision = np.uint64(1), np.uint64(PRECISION)
+    bucket_bits, bucket_shift = np.uint64(BUCKET_BITS), np.uint64(PRECISION - BUCKET_BITS)
+    point = state & np.uint64((1 << PRECISION) - 1)
+    start = table * stride
+    place = start + np.uint64(first[(table << bucket_bits) + (point >> bucket_shift)])
+    while bounds[place + one] <= point:
+        place += one
+    bound = np.uint64(bounds[place])
+    state = (state >> precision) * (np.uint64(bounds[place + one]) - bound) + point - bound
+    if state < LOW_BOUND:
+        if read < np.uint64(words.size):
+            state = state << _WORD | np.uint64(words[read])
+        read += one
+    return state, place - start, read
+
+
+@jit
 def decode(
     flat: NDArray[np.int32],
     row_classes: NDArray[np.uint64],
@@ -51,35 +82,18 @@ def decode(
 
     ``bounds`` has ``stride`` items a table; ``classes`` are those of columns.
     """
-    # Unsigned indices: numba then looks for no end to count from.
-    width, one = np.uint64(stride), np.uint64(1)
-    mask, precision = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION)
-    bucket_bits, bucket_shift = np.uint64(BUCKET_BITS), np.uint64(PRECISION - BUCKET_BITS)
-    a, b = states[0], states[1]
-    n_words, read = np.uint64(words.size), np.uint64(0)
-    at = np.uint64(0)
+    width, n_words = np.uint64(stride), np.uint64(words.size)
+    a, b, read, at = states[0], states[1], np.uint64(0), np.uint64(0)
     for i in range(row_classes.size):
         row = row_classes[i]
         for j in range(classes.size):
-            table = row + classes[j]
-            point = a & mask
-            start = table * width
-            place = start + np.uint64(first[(table << bucket_bits) + (point >> bucket_shift)])
-            while bounds[place + one] <= point:
-                place += one
-            low = np.uint64(bounds[place])
-            a = (a >> precision) * (np.uint64(bounds[place + one]) - low) + point - low
-            if a < _LOW_BOUND:
-                if read == n_words:
-                    return 0
-                a = a << _WORD | np.uint64(words[read])
-                read += one
-            flat[at] = place - start
-            at += one
+            a, symbol, read = step(a, row + classes[j], width, bounds, first, words, read)
+            if read > n_words:
+                return 0
+            flat[at] = symbol
+            at += np.uint64(1)
             a, b = b, a
-    if flat.size & 1:
-        a, b = b, a
-    return int(read == n_words and a == _LOW_BOUND and b == _LOW_BOUND)
+    return int(read == n_words and a == LOW_BOUND and b == LOW_BOUND)
 
 
 @jit

@@ -18,7 +18,7 @@ from pgolf_codec.quant.coders import ans
 from pgolf_codec.quant.coders.alphabet import Alphabet
 from pgolf_codec.quant.coders.ans import Model
 from pgolf_codec.quant.coders.machine_code import MOST_SEEN, PRECISION, STATIC_SOURCES
-from pgolf_codec.quant.coders.prediction import Prediction
+from pgolf_codec.quant.coders.prediction import Prediction, shade_bits_of
 
 Floats = NDArray[np.float64]
 Fit = Callable[[Floats], Floats]
@@ -67,7 +67,9 @@ class AnsScale(Ans):
         none = _one_class(items.symbols.shape)
         best, best_bits = self._fitted(items, none)
         for classes in _class_choices(items.rests):
-            n_tables = int(classes[0].max() + classes[1].max()) + 1 << items.shade_bits
+            n_tables = int(classes[0].max() + classes[1].max()) + 1 << shade_bits_of(
+                items.prediction
+            )
             if n_tables * items.alphabet.n_symbols > items.symbols.size:
                 continue  # tables that cost more than they can save
             model, bits = self._fitted(items, classes)
@@ -100,10 +102,6 @@ class _Items:
     """The items less what was predicted."""
     prediction: Prediction | None = None
     shades: NDArray[np.int32] | None = None
-
-    @property
-    def shade_bits(self) -> int:
-        return self.prediction.shade_bits if self.prediction else 0
 
 
 def _plain(values: NDArray[np.int32]) -> _Items:
@@ -297,7 +295,7 @@ def _reassigned(items: _Items, model: Model) -> tuple[NDArray[np.int64], NDArray
     if by_rows and model.column_classes.any():
         return None
     classes = model.row_classes if by_rows else model.column_classes
-    n_classes = len(model.levels) >> items.shade_bits
+    n_classes = len(model.levels) >> shade_bits_of(items.prediction)
     shares = np.bincount(classes, minlength=n_classes) + 0.5
     costs = np.minimum(_bits(model), 40.0).reshape(n_classes, -1)
     lines = items.shaded if by_rows else items.shaded.T
@@ -315,7 +313,7 @@ def _count(
     """(tables, symbols)"""
     n_classes = int(row_classes.max() + column_classes.max()) + 1
     n_symbols = items.alphabet.n_symbols
-    counts = np.zeros((n_classes, n_symbols << items.shade_bits))
+    counts = np.zeros((n_classes, n_symbols << shade_bits_of(items.prediction)))
     _add(items.shaded, row_classes, column_classes, counts)
     return counts.reshape(-1, n_symbols)
 

@@ -129,6 +129,11 @@ class Prediction:
         return cls(middle, unit, shade_bits, offsets, table[places].astype(np.int16))
 
 
+def shade_bits_of(prediction: Prediction | None) -> int:
+    """0 without a prediction."""
+    return prediction.shade_bits if prediction else 0
+
+
 def _seen(centred: NDArray[np.int64]) -> NDArray[np.float64]:
     """As others are predicted from it: an outlier says nothing, nor does an escape."""
     return np.where(abs(centred) <= MOST_SEEN, centred, 0).astype(np.float64)

@@ -6,16 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
-from pgolf_codec.quant.coders.machine_code import (
-    BUCKET_BITS,
-    ESCAPED,
-    MOST_SEEN,
-    PRECISION,
-    TOGETHER,
-)
+from pgolf_codec.quant.coders.ans_kernel import LOW_BOUND, step
+from pgolf_codec.quant.coders.machine_code import ESCAPED, MOST_SEEN, TOGETHER
 
 Floats = NDArray[np.float64]
-_WORD, _LOW_BOUND = np.uint64(32), np.uint64(1 << 32)
 
 
 @jit
@@ -47,15 +41,12 @@ def decode(
     Scratch: ``seen`` and ``found`` (columns, rows of a block or more), the others (rows of
     a block,).
     """
-    width, one = np.uint64(stride), np.uint64(1)
-    mask, precision = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION)
-    bucket_bits, bucket_shift = np.uint64(BUCKET_BITS), np.uint64(PRECISION - BUCKET_BITS)
+    width, n_words, read = np.uint64(stride), np.uint64(words.size), np.uint64(0)
     escape, shade_mask = np.uint64(n_levels), np.int32((1 << shade_bits) - 1)
     whole, shade_shift = np.int32(unit), np.int32(unit - shade_bits)
     shade_room = np.int32(shade_bits)
     n_rows, n_columns = values.shape
     a, b = states[0], states[1]
-    n_words, read = np.uint64(words.size), np.uint64(0)
     for top in range(0, n_rows, sums.size):
         n = min(sums.size, n_rows - top)
         for j in range(n_columns):
@@ -79,30 +70,17 @@ def decode(
                 tables[i] = ((row_classes[top + i] + classes[j]) << shade_room) | shade
                 out[i] = low + (guess >> whole)
             for i in range(n):
-                table = np.uint64(tables[i])
-                point = a & mask
-                start = table * width
-                place = start + np.uint64(first[(table << bucket_bits) + (point >> bucket_shift)])
-                while bounds[place + one] <= point:
-                    place += one
-                bound = np.uint64(bounds[place])
-                a = (a >> precision) * (np.uint64(bounds[place + one]) - bound) + point - bound
-                if a < _LOW_BOUND:
-                    if read == n_words:
-                        return 0
-                    a = a << _WORD | np.uint64(words[read])
-                    read += one
+                a, symbol, read = step(a, np.uint64(tables[i]), width, bounds, first, words, read)
+                if read > n_words:
+                    return 0
                 a, b = b, a
-                symbol = place - start
                 out[i] = ESCAPED if symbol == escape else out[i] + np.int32(symbol)
             for i in range(n):
                 own[i] = out[i] if -MOST_SEEN <= out[i] <= MOST_SEEN else 0
         for i in range(n):
             for j in range(n_columns):
                 values[top + i, j] = found[j, i]
-    if values.size & 1:
-        a, b = b, a
-    return int(read == n_words and a == _LOW_BOUND and b == _LOW_BOUND)
+    return int(read == n_words and a == LOW_BOUND and b == LOW_BOUND)
 
 
 @jit
