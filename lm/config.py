@@ -21,6 +21,12 @@ from pgolf_codec.lm.model_config import BOS_ID, ModelConfig
 NEWTON_SCHULZ = ("quintic", "polar")
 """Iterations of :mod:`pgolf_codec.lm.training.optim`."""
 
+INITS = ("normal", "orthogonal")
+"""Of matrices, by :meth:`~pgolf_codec.lm.floats.model.Transformer.init_weights`."""
+
+TABLES = ("model", "train", "export", "data")
+"""Of a recipe."""
+
 CADENCE = (
     *("minutes", "iterations", "micro_rows"),
     *("checkpoint_seconds", "eval_seconds", "log_steps"),
@@ -142,6 +148,7 @@ class TrainConfig:
             self.newton_schulz in NEWTON_SCHULZ,
             f"newton_schulz {self.newton_schulz!r} is not one of {', '.join(NEWTON_SCHULZ)}",
         )
+        need(self.init in INITS, f"init {self.init!r} is not one of {', '.join(INITS)}")
         need(not (self.ema and self.swa_every), "ema and swa_every exclude each other")
         need(2 <= self.qat_bits <= 8, f"qat_bits {self.qat_bits} is not in 2..8")
 
@@ -243,11 +250,14 @@ def load_data_config(path: Path) -> DataConfig:
 
 
 def _table(path: Path, name: str) -> dict[str, Any]:
-    """One table of a TOML file; raises :class:`ConfigError` if it is not there."""
+    """One table of a recipe; raises :class:`ConfigError` if it is not there, or another is."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if unknown := sorted(set(recipe) - set(TABLES)):
+        raise ConfigError(f"{path}: unknown table or key {unknown[0]!r}")
+    table = recipe.get(name)
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: there is no table [{name}]")
     return table

@@ -41,10 +41,11 @@ def from_table(cls: type[C], values: dict[str, Any], what: str) -> C:
         if not ok:
             raise ConfigError(f"{what}: {name} is not of type {kind}")
         arguments[name] = value
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{what}: {error}") from None
+    none = dataclasses.MISSING
+    for name, field in fields.items():
+        if name not in arguments and field.default is none and field.default_factory is none:
+            raise ConfigError(f"{what}: {name} is missing")
+    return cls(**arguments)
 
 
 def to_plain(value: Any) -> Any:

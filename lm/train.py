@@ -54,10 +54,10 @@ def train(
     :class:`DivergedError` if a loss or a gradient is not finite, and
     :class:`Stopped` behind a signal, when a checkpoint is written.
     """
-    out.mkdir(parents=True, exist_ok=True)
     group = join()
     try:
         run = Training(model_config, config, open_tokens(tokens, config.seq_len), out, group)
+        out.mkdir(parents=True, exist_ok=True)
         run.resume()
         run.start(compile)
         with StopRequest() as request:

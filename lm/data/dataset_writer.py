@@ -65,6 +65,13 @@ class DatasetOptions:
     """Characters that a new tokenizer is trained on."""
     workers: int = 1
 
+    @property
+    def wants_val(self) -> bool:
+        """Whether there is to be a validation split."""
+        if self.val_documents is not None:
+            return self.val_documents > 0
+        return bool(self.val_files) or self.val_share > 0
+
     def __post_init__(self) -> None:
         def need(ok: bool, why: str) -> None:
             if not ok:
@@ -187,6 +194,8 @@ def train_on_sample(
             data = utf8(document.text)
             data = fold_case(data) if options.case else data
             texts.append(data.decode("utf-8", "surrogateescape"))
+    if not any(texts):
+        raise ConfigError("data build: there is no text to train a tokenizer on")
     tokenizer = train_lossless(texts, vocab_size)
     log(f"tokenizer: {tokenizer.n_symbols:,} symbols from {sum(map(len, texts)):,} characters")
     return LosslessTokenizer(tokenizer, options.case)
@@ -238,6 +247,12 @@ def _write(
                 tally.n_bytes += n_bytes
     for split in SPLITS:
         tally = sinks[split].tally
+        if not tally.n_documents and (split == "train" or options.wants_val):
+            raise ConfigError(
+                f"data build: no document is left for the split {split!r}: "
+                f"{sinks['val'].tally.n_documents} for validation, {n_dropped} the same as these, "
+                f"{sinks['train'].tally.n_documents} to train on"
+            )
         log(
             f"{split}: {tally.n_documents:,} documents, {tally.n_bytes:,} bytes, "
             f"{tally.n_tokens:,} tokens in {len(sinks[split].shards.paths)} shards"

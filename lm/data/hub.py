@@ -53,9 +53,11 @@ def download_variant(hub: Hub, train_shards: int) -> Path:
     :class:`DownloadError`, :class:`MissingPackageError`, :class:`ConfigError` for more
     shards than there are, and :class:`CorruptError` for shards or manifests that are none.
     """
+    if train_shards < 0:
+        raise ConfigError(f"there are no {train_shards} shards to train on")
     manifest = fetch(hub, "manifest.json")
     entry = dataset_entry(manifest, hub.source.dataset)
-    if not 0 <= train_shards <= entry.n_shards["train"]:
+    if train_shards > entry.n_shards["train"]:
         raise ConfigError(
             f"{entry.name} has {entry.n_shards['train']} shards to train on, not {train_shards}"
         )

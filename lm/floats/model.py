@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf_codec.errors import ConfigError
+from pgolf_codec.lm.config import INITS
 from pgolf_codec.lm.floats.attention import WAYS
 from pgolf_codec.lm.floats.blocks import Block, Given, rms_norm
 from pgolf_codec.lm.floats.loss import fused_cross_entropy
@@ -28,7 +29,6 @@ MATRICES = ("wq", "wk", "wv", "wo", "up", "down")
 PROJECTIONS = ("bigram_proj", "embedding_proj", "head_proj", "value_proj")
 ZERO_AT_FIRST = ("wo", "down", *HEADS)
 """A layer adds nothing, and untied heads tell nothing, before they are trained."""
-INITS = ("normal", "orthogonal")
 
 
 def rope_tables(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:

@@ -76,6 +76,10 @@ def test_missing_tables_and_bad_toml_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match=r"there is no table \[model\]"):
         load_recipe(path)
+    for misspelt in ("[trian]\nminutes = 3\n", "minutes = 3\n"):
+        path.write_text(f"{misspelt}[model]\n[train]\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"unknown table or key '(trian|minutes)'"):
+            load_recipe(path)
     path.write_text("[data", encoding="utf-8")
     with pytest.raises(ConfigError, match=path.name):
         load_data_config(path)

@@ -290,6 +290,30 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
         build_dataset([good], tmp_path / "out", tokenizer, DatasetOptions(), log=QUIET)
 
 
+def test_a_split_without_documents_is_refused(tmp_path: Path) -> None:
+    """A model can't be trained, or not be measured, on such a data set."""
+    some = jsonl(tmp_path / "some.jsonl", documents(3))
+    none = jsonl(tmp_path / "none.jsonl", [])
+    tokenizer = LosslessTokenizer(byte_tokenizer())
+
+    def build(path: Path, **settings: Any) -> Path:
+        options = DatasetOptions(**settings)
+        return build_dataset([path], tmp_path / "out", tokenizer, options, log=QUIET)
+
+    for path, settings, message in (
+        (none, {}, "split 'val': 0 for validation, 0 the same as these, 0 to train on"),
+        (some, {"val_files": (some,)}, "split 'train': 3 for validation, 3 the same as these"),
+        (some, {"val_share": 1e-9}, "split 'val': 0 for validation, .* 3 to train on"),
+        (some, {"val_files": (none,)}, "split 'val'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build(path, **settings)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="no text to train a tokenizer on"):
+        build_dataset([none], tmp_path / "out", 300, DatasetOptions(), log=QUIET)
+    assert build(some, val_share=0.0).is_dir()
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -148,6 +148,9 @@ def test_a_shard_that_is_short_but_has_its_digest(repository: Repository, tmp_pa
 
 
 def test_missing_files_and_too_many_shards(repository: Repository, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no -1 shards"):
+        download_variant(hub(repository, tmp_path / "none"), -1)
+    assert not (tmp_path / "none").exists()  # nothing was asked for
     with pytest.raises(DownloadError, match=r"fineweb_train_000003\.bin: .* no such file"):
         download_variant(hub(repository, tmp_path), 4)
     with pytest.raises(ConfigError, match="has 4 shards to train on, not 5"):

@@ -64,7 +64,7 @@ def test_impossible_types(changes: dict[str, Any], message: str) -> None:
 def test_missing_keys() -> None:
     values = tiny_config(300).to_dict()
     del values["d_model"]
-    with pytest.raises(ConfigError, match="d_model"):
+    with pytest.raises(ConfigError, match="model config: d_model is missing"):
         ModelConfig.from_dict(values)
 
 

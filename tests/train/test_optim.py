@@ -122,6 +122,7 @@ def test_time_or_steps_are_the_budget() -> None:
         ("batch_rows=0", "batch_rows 0 is not positive"),
         ("matrix_lr=-1", "matrix_lr -1.0 is negative"),
         ("newton_schulz='cubic'", "newton_schulz 'cubic' is not one of quintic, polar"),
+        ("init='zeros'", "init 'zeros' is not one of normal, orthogonal"),
         ("qat_bits=9", "qat_bits 9 is not in 2..8"),
         ("momentun=1", "unknown key 'momentun'"),
         ("seed='one'", "seed is not of type int"),

@@ -222,8 +222,10 @@ def test_a_model_for_other_symbols_than_those_of_the_tokens(
 ) -> None:
     from dataclasses import replace
 
+    out = tmp_path / "run"
     with pytest.raises(ConfigError, match="vocab_size 300, tokens the token 3"):
-        run(monkeypatch, replace(tiny, vocab_size=300), configuration(), tokens, tmp_path)
+        run(monkeypatch, replace(tiny, vocab_size=300), configuration(), tokens, out)
+    assert not out.exists()
     data = replace(rows_of.open_tokens(tokens, 64), n_symbols=321)
     with pytest.raises(ConfigError, match="vocab_size 320, the tokenizer of tokens 321"):
         lm_train.need_fitting(data, tiny)
