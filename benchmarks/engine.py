@@ -185,8 +185,7 @@ def activations(p: Params, layer: int, b: Buffers) -> None:
 
 @numba.njit(nogil=True)
 def attend(p: Params, s: State, layer: int, b: Buffers) -> None:
-    position = s.position[0]
-    _attend(p.heads, s.strips, layer, 0, position, 0, ROWS, b.acc_qkv, b.factors, b.room)
+    _attend(p.heads, s.strips, layer, s.position, 0, 1, ROWS, b.acc_qkv, b.factors, b.room)
 
 
 @numba.njit(nogil=True)

@@ -266,6 +266,6 @@ class AdaptedSession:
             self._asked = True
 
     def _base_weights(self) -> U32:
-        weights = self._base.weights(self._untold)
+        weights = np.ascontiguousarray(self._base.weights(self._untold))
         self._untold = None
         return weights

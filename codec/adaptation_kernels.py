@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +21,12 @@ from pgolf_codec.codec.adaptation import (
     SLOTS,
     State,
 )
-from pgolf_codec.codec.coding_kernels import decode_symbols, interval
-from pgolf_codec.codec.jit import jit
+from pgolf_codec.codec.coding_kernels import decode_symbol, interval
+from pgolf_codec.codec.jit import inlined, jit
 from pgolf_codec.codec.range_coder import State as Coder
+from pgolf_codec.codec.vectors import F32, I32, I64, Turn, address, vector_loop
 from pgolf_codec.lm.integers.tables import exp2_table, log2_table
 
-I32 = NDArray[np.int32]
 U16 = NDArray[np.uint16]
 U32 = NDArray[np.uint32]
 
@@ -77,26 +79,38 @@ def level_against(n: int) -> int:
     return n if n < 5 else (5 if n < 8 else (6 if n < 16 else 7))
 
 
-@jit
+@vector_loop("u32 f32 f32 u32 float32", (I64, 0, "add"))
+def _biased(t: Turn, a: list[Any], total: list[Any]) -> list[Any]:
+    """The step that is due, then weights times their bias; the sum of what comes out.
+
+    Arguments weights, bias, shares, out, rate.
+    """
+    b, (weights, bias, shares, out, rate) = t.b, a[:5]
+    old, least = t.load(bias), t.all(float(_LEAST), F32)
+    moved = b.fsub(old, b.fmul(old, b.fmul(t.load(shares), t.all(rate, F32))))
+    new = b.select(b.fcmp_ordered(">", moved, least), moved, least)
+    t.store(new, bias)
+    share = b.fmul(b.sitofp(t.load(weights), t.vector(F32)), new)
+    t.store(share, shares)
+    found = b.fptosi(share, t.vector(I32))
+    t.store(found, out)
+    return [b.add(total[0], b.zext(found, t.vector(I64)))]
+
+
+@inlined
 def weigh(s: State, lane: int, weights: U32) -> int:
     """Put the weights (V) times their bias into those of the lane; their sum."""
-    bias, shares, out, rate = s.bias[lane], s.shares[lane], s.weights[lane], s.rate[lane, 0]
-    total = np.int64(0)
-    for i in range(out.size):
-        b = bias[i]
-        b = max(b - b * (shares[i] * rate), _LEAST)
-        bias[i] = b
-        share = np.float32(np.int32(weights[i])) * b
-        shares[i] = share
-        w = np.int32(share)
-        out[i] = np.uint32(w)
-        total += np.int64(w)
+    total = _biased(
+        address(weights, 0), address(s.bias, lane * s.bias.shape[1]),
+        address(s.shares, lane * s.bias.shape[1]), address(s.weights, lane * s.bias.shape[1]),
+        s.rate[lane, 0], weights.size,
+    )  # fmt: skip
     s.rate[lane, 0] = np.float32(0)  # until something has been learned: asking changes nothing
     s.rate[lane, 1] = _STEP / np.float32(total + 1)
     return int(total)
 
 
-@jit
+@inlined
 def find_rows(s: State, lane: int) -> None:
     """The row of each context, emptied if it was another's."""
     h, taken = np.uint64(0), 0
@@ -121,7 +135,7 @@ def find_rows(s: State, lane: int) -> None:
     s.row[lane, COLUMN] = min(s.column[lane], N_COLUMNS - 1)
 
 
-@jit
+@inlined
 def find_candidates(s: State, lane: int) -> None:
     """Long contexts first, the column's last; within one what came most often."""
     found = s.candidates[lane]
@@ -145,7 +159,7 @@ def find_candidates(s: State, lane: int) -> None:
     s.n_candidates[lane] = n
 
 
-@jit
+@inlined
 def hear(s: State, lane: int, z: int) -> None:
     """The opinions of all contexts on a candidate."""
     inputs, cells = s.inputs[lane, z], s.cells[lane, z]
@@ -168,7 +182,7 @@ def hear(s: State, lane: int, z: int) -> None:
     inputs[INPUTS - 1] = 256
 
 
-@jit
+@inlined
 def mix(s: State, lane: int, z: int) -> int:
     """The probability of a candidate, given that none before it comes."""
     one, two = s.by_context[lane, s.sets[lane, z, 0]], s.by_band[lane, s.sets[lane, z, 1]]
@@ -178,7 +192,7 @@ def mix(s: State, lane: int, z: int) -> int:
     return int(squash(min(max(total >> 17, np.int64(-_LIMIT)), np.int64(_LIMIT))))
 
 
-@jit
+@inlined
 def predict(s: State, lane: int, weights: U32) -> None:
     """From the model's weights (V) to those of the lane."""
     total = weigh(s, lane, weights)
@@ -205,7 +219,7 @@ def predict(s: State, lane: int, weights: U32) -> None:
     share_out(s, lane, max(rest, 1), mass)
 
 
-@jit
+@inlined
 def share_out(s: State, lane: int, rest: int, mass: int) -> None:
     """Give the candidates their masses; all others together have ``rest``, and get ``mass``."""
     out, n = s.weights[lane], s.n_candidates[lane]
@@ -223,7 +237,7 @@ def share_out(s: State, lane: int, rest: int, mass: int) -> None:
         out[s.candidates[lane, z]] = (s.masses[lane, z] * whole) >> 30
 
 
-@jit
+@inlined
 def learn(s: State, lane: int, symbol: int) -> None:
     """The symbol that was predicted last has come."""
     for z in range(s.n_candidates[lane]):
@@ -280,22 +294,22 @@ def count(row: U16, symbol: int) -> None:
     row[_COUNTS + at] = n
 
 
-@jit
-def decode_adapted(s: State, weights: U32, coder: Coder) -> bool:
-    """The next symbol of every stream, given weights (n, V) of the model; as decode_symbols."""
-    for i in range(coder.start.size):
-        s.n_candidates[i] = -1
-        if coder.left[i] > 0:
-            predict(s, i, weights[i])
-    sound = decode_symbols(coder, s.weights)
-    for i in range(coder.start.size):
-        if s.n_candidates[i] >= 0:
-            learn(s, i, coder.symbols[i])
+@inlined
+def decode_adapted(s: State, lane: int, weights: U32, coder: Coder) -> bool:
+    """The next symbol of a stream, given weights (V) of the model; as decode_symbol."""
+    if coder.left[lane] == 0:
+        coder.symbols[lane] = 0
+        return True
+    predict(s, lane, weights)
+    sound = decode_symbol(coder, lane, s.weights[lane])
+    learn(s, lane, coder.symbols[lane])
     return bool(sound)
 
 
 @jit
-def code(s: State, lane: int, weights: U32, symbols: I32, cum: U32, freq: U32, coder: Coder) -> int:
+def code(
+    s: State, lane: int, weights: U32, symbols: NDArray[np.int32], cum: U32, freq: U32, coder: Coder
+) -> int:
     """One of three, given weights of the model; returns whether every stream is sound:
 
     - ``symbols`` (t) come next in one lane, their weights are (t, V): their intervals go
@@ -310,7 +324,8 @@ def code(s: State, lane: int, weights: U32, symbols: I32, cum: U32, freq: U32, c
             cum[i], freq[i] = interval(s.weights[lane], symbols[i])
             learn(s, lane, symbols[i])
     elif coder.start.size > 0:
-        sound = decode_adapted(s, weights, coder)
+        for i in range(coder.start.size):
+            sound = decode_adapted(s, i, weights[i], coder) and sound
     else:
         for i in range(weights.shape[0]):
             predict(s, i, weights[i])
@@ -318,7 +333,7 @@ def code(s: State, lane: int, weights: U32, symbols: I32, cum: U32, freq: U32, c
 
 
 @jit
-def learn_all(s: State, symbols: I32) -> int:
+def learn_all(s: State, symbols: NDArray[np.int32]) -> int:
     """The symbols (n) that were predicted last have come."""
     for i in range(symbols.size):
         learn(s, i, symbols[i])

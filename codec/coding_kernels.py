@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.frequencies import PRECISION, SHIFT, TOTAL
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State
+from pgolf_codec.codec.vectors import I64, Turn, address, vector_loop
 
 _BLOCK = 64
 _WORD = np.uint64(32)
@@ -27,12 +30,15 @@ def _reciprocal(total: int, n_symbols: int) -> int:
     return ((TOTAL - n_symbols) << SHIFT) // total
 
 
+@vector_loop("u32", (I64, 0, "add"))
+def _added(t: Turn, a: list[Any], total: list[Any]) -> list[Any]:
+    """The sum: argument numbers without a sign."""
+    return [t.b.add(total[0], t.b.zext(t.load(a[0]), t.vector(I64)))]
+
+
 @jit
 def _sum(weights: NDArray[np.uint32], first: int, last: int) -> int:
-    total, part = np.int64(0), weights[first:last]
-    for i in range(part.size):  # indices that can't be negative: a loop for the vectoriser
-        total += np.int64(part[i])
-    return int(total)
+    return int(_added(address(weights, first), last - first))
 
 
 @jit
@@ -162,23 +168,28 @@ def decode_symbols(s: State, weights: NDArray[np.uint32]) -> bool:
     """
     sound = True
     for lane in range(s.start.size):
-        s.symbols[lane] = 0
-        if s.left[lane] == 0:
-            continue
-        s.left[lane] -= 1
-        scale = s.span[lane] >> _PRECISION
-        target = (s.point[lane] - s.lower[lane]) // scale
-        if target > _LAST_POINT:  # between the last interval and the end of the range
-            sound = False
-            target = _LAST_POINT
-        symbol, cum, freq = locate(weights[lane], int(target))
-        s.symbols[lane] = symbol
-        s.lower[lane] += scale * np.uint64(cum)
-        s.span[lane] = scale * np.uint64(freq)
-        if s.span[lane] < _RENORM:
-            s.lower[lane] <<= _WORD
-            s.span[lane] <<= _WORD
-            s.point[lane] = s.point[lane] << _WORD | _next_word(s, lane)
-            # One word that is not there may have been zero; then n_words is one short.
-            sound = sound and s.read[lane] <= s.n_words[lane] + 2
+        sound = decode_symbol(s, lane, weights[lane]) and sound
     return sound
+
+
+@jit
+def decode_symbol(s: State, lane: int, weights: NDArray[np.uint32]) -> bool:
+    """As :func:`decode_symbols`, of one stream, given weights (V,)."""
+    s.symbols[lane] = 0
+    if s.left[lane] == 0:
+        return True
+    s.left[lane] -= 1
+    scale = s.span[lane] >> _PRECISION
+    target = (s.point[lane] - s.lower[lane]) // scale
+    sound = target <= _LAST_POINT  # not between the last interval and the end of the range
+    symbol, cum, freq = locate(weights, int(min(target, _LAST_POINT)))
+    s.symbols[lane] = symbol
+    s.lower[lane] += scale * np.uint64(cum)
+    s.span[lane] = scale * np.uint64(freq)
+    if s.span[lane] < _RENORM:
+        s.lower[lane] <<= _WORD
+        s.span[lane] <<= _WORD
+        s.point[lane] = s.point[lane] << _WORD | _next_word(s, lane)
+        # One word that is not there may have been zero; then n_words is one short.
+        sound = sound and s.read[lane] <= s.n_words[lane] + 2
+    return bool(sound)

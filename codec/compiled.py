@@ -40,6 +40,7 @@ SOURCES = (
     "codec/compiled.py",
     "codec/jit.py",
     "codec/machine.py",
+    "codec/vectors.py",
     "lm/integers/attention.py",
     "lm/integers/elementwise.py",
     "lm/integers/kernels.py",

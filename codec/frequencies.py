@@ -29,12 +29,12 @@ _put_location = Kernel("pgolf_codec.codec.coding_kernels", "put_location")
 def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     """(cum, freq) of one symbol of one distribution (V,)."""
     found = np.empty(2, np.int64)
-    _put_interval(weights, int(symbol), found)
+    _put_interval(np.ascontiguousarray(weights), int(symbol), found)
     return int(found[0]), int(found[1])
 
 
 def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
     """(symbol, cum, freq) of the interval that holds ``point``, 0 <= point < 2**24."""
     found = np.empty(3, np.int64)
-    _put_location(weights, int(point), found)
+    _put_location(np.ascontiguousarray(weights), int(point), found)
     return int(found[0]), int(found[1]), int(found[2])

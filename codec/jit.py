@@ -33,13 +33,25 @@ class _Pipeline(CompilerBase):
         return [manager]
 
 
-jit = numba.njit(
-    nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True,
-    pipeline_class=_Pipeline,
-)  # fmt: skip
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _Pipeline,
+}
+
+jit = numba.njit(**_OPTIONS)
 """Kernels allocate nothing, so that their machine code needs nothing of numba's runtime.
 
 They are called by other kernels and by :mod:`pgolf_codec.codec.compiled`, not from Python.
 The error model is numpy's: nothing divides by zero, and the check would keep loops from
 being vectorised.
+"""
+
+inlined = numba.njit(**_OPTIONS, forceinline=True)
+"""The same, where LLVM would not see that a call costs more than what is called.
+
+A named tuple of arrays travels as hundreds of words, all of them pushed at each call.
 """

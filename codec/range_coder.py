@@ -93,7 +93,7 @@ class Decoder:
         next call.  Raises :class:`CorruptError` on a state that no encoder leaves and
         when a stream is read past its end.
         """
-        self.check(bool(_decode_symbols(self._flat_state, weights)))
+        self.check(bool(_decode_symbols(self._flat_state, np.ascontiguousarray(weights))))
         return self.state.symbols
 
     def check(self, sound: bool) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pgolf_codec.codec.jit import jit
-from pgolf_codec.lm.integers.elementwise import clamp, inverse_root, normalize_by
+from pgolf_codec.codec.jit import inlined, jit
+from pgolf_codec.codec.vectors import address
+from pgolf_codec.lm.integers.elementwise import clamp, inverse_root
 from pgolf_codec.lm.integers.layout import (
     COLUMNS,
     I8,
     I16,
     I32,
+    I64,
     POSITIONS,
     QUADS,
     SLOTS,
@@ -29,17 +31,17 @@ from pgolf_codec.lm.integers.layout import (
     key_block_bytes,
     padded,
 )
-from pgolf_codec.lm.integers.numerics import INT8_MAX, RESIDUAL_LIMIT
+from pgolf_codec.lm.integers.numerics import INT8_MAX, INT16_MAX, NORM_SHIFT, RESIDUAL_LIMIT
 from pgolf_codec.lm.integers.products import times_keys, times_values
-from pgolf_codec.lm.integers.tiles import address, address32, copy32, put32
+from pgolf_codec.lm.integers.tiles import address32, copy32, moved, put32
 from pgolf_codec.lm.integers.vectors import (
     clear,
     interleave,
+    normalized_bytes,
     powers,
-    rotate,
+    rotated_bytes,
     round_scores,
     scale,
-    shortened,
     weigh,
 )
 
@@ -54,7 +56,7 @@ def set_angles(h: Heads, position: int, cos: I32, sin: I32) -> None:
         sin[i] = h.cosine[(angle - 16384) & 65535]
 
 
-@jit
+@inlined
 def _store_key(strip: I8, start: int, slot: int, key: Any) -> None:
     block, column = start + (slot >> 5) * _block_bytes(key.size), slot & 31
     if QUADS:  # (bias, step, half of the columns, 4 positions, column, position of 4)
@@ -76,7 +78,7 @@ def _store_key(strip: I8, start: int, slot: int, key: Any) -> None:
             at += 2 * COLUMNS
 
 
-@jit
+@inlined
 def _store_values(strip: I8, start: int, slots: int, slot: int, values: I32, count: int) -> None:
     """The first rows of ``values`` (rows, K) into slots from ``slot`` on."""
     j, n = 0, values.shape[1]
@@ -96,7 +98,7 @@ def _store_values(strip: I8, start: int, slots: int, slot: int, values: I32, cou
             j += 1
 
 
-@jit
+@inlined
 def _store_value(strip: I8, start: int, slots: int, slot: int, value: I32) -> None:
     block = COLUMNS * slots
     if QUADS:
@@ -113,8 +115,6 @@ def _store_value(strip: I8, start: int, slots: int, slot: int, value: I32) -> No
 def _make_room(h: Heads, s: Strips, lane: int, layer: int, position: int) -> None:
     """See to it that the strip has slots for POSITIONS positions from ``position`` on."""
     slots, origin = h.slots[layer], s.origin[lane, layer]
-    if position + POSITIONS <= origin + slots:
-        return
     start = max(0, position - h.windows[layer] + 1) // SLOTS * SLOTS
     by, used = start - origin, (position - start + SLOTS - 1) // SLOTS * SLOTS
     s.origin[lane, layer] = start
@@ -151,20 +151,29 @@ def _softmax(z: I32, low: int, high: int, gain: int, out: Any) -> int:
     return int(powers(address(z, first), best, address(out, first), last - first))
 
 
-@jit
+@inlined
 def attend(
-    h: Heads, s: Strips, layer: int, lane: int, position: int, first: int, count: int, acc: I32,
+    h: Heads, s: Strips, layer: int, positions: I64, lane: int, n: int, t: int, acc: I32,
     factors: I32, b: Room,
 ) -> None:  # fmt: skip
-    """Rows first .. first + count of ``acc`` (rows, queries, keys and values) into b.attended.
+    """What rows of ``acc`` (n * t, queries, keys and values) attend to, into b.attended.
 
-    They are positions from ``position`` on of one stream.
+    They are t positions, from ``positions[lane + i]`` on, of each of n streams from ``lane`` on.
+    Single positions of many streams are taken in together: most of that is waiting.
     """
-    for j in range(0, count, POSITIONS):
-        some = min(POSITIONS, count - j)
-        _make_room(h, s, lane, layer, position + j)
-        for g in range(h.n_kv_heads):
-            _attend_group(h, s, layer, lane, g, position + j, first + j, some, acc, factors, b)
+    at_once = POSITIONS if t == 1 else 1
+    for i in range(0, n, at_once):
+        lanes = min(at_once, n - i)
+        for j in range(0, t, POSITIONS):
+            first, some = i * t + j, min(POSITIONS, t - j)
+            for k in range(lane + i, lane + i + lanes):
+                if positions[k] + j + POSITIONS > s.origin[k, layer] + h.slots[layer]:
+                    _make_room(h, s, k, layer, positions[k] + j)
+            for g in range(h.n_kv_heads):
+                _take_in(h, layer, g, first, lanes * some, acc, factors, b)
+                for k in range(lanes):
+                    at = positions[lane + i + k] + j
+                    _attend_group(h, s, layer, lane + i + k, g, at, first + k, k, some, b)
 
 
 @jit
@@ -173,7 +182,7 @@ def _number(rows: Any, row: int, column: int) -> Any:
     return address(rows, row * rows.shape[1] + column)
 
 
-@jit
+@inlined
 def _take_in(
     h: Heads, layer: int, g: int, first: int, count: int, acc: I32, factors: I32, b: Room
 ) -> None:
@@ -197,60 +206,73 @@ def _take_in(
             scale(_number(acc, row, v_at), factors[row], m, INT8_MAX, address(value, 0), kd)
     for r in range(count * (share + 1)):  # divisions, side by side
         b.inverse[r] = inverse_root(b.inverse[r], kd)
-    y = address(b.normed, 0)
     for j in range(count):
         cos, sin = address(b.cos, (first + j) * half), address(b.sin, (first + j) * half)
         for i in range(share + 1):
             r = j * (share + 1) + i
-            normalize_by(b.head[r], b.inverse[r], b.normed)
-            rotate(y, address(b.normed, half), cos, sin, half)
-            to = _number(b.q, j * share + i, 0) if i < share else _number(b.key, j, 0)
-            shortened(y, to, kd)
+            x, inverse = address(b.head, r * kd), _narrow(b.head[r], b.inverse[r])
+            out = _number(b.q, j * share + i, 0) if i < share else _number(b.key, j, 0)
+            y, out_y = moved(x, half), moved(out, half)
+            rotated_bytes(x, y, inverse, cos, sin, out, out_y, half)
+            normalized_bytes(moved(y, half), inverse, moved(out_y, half), kd - 2 * half)
 
 
 @jit
+def _narrow(x: I32, inverse: int) -> int:
+    """``inverse`` if it has 32 bits; else x is normalised here, and has the factor of one."""
+    if inverse < 1 << 31:
+        return inverse
+    for i in range(x.size):
+        v = (np.int64(x[i]) * inverse + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT
+        x[i] = clamp(v, INT16_MAX)
+    return 1 << NORM_SHIFT
+
+
+@inlined
 def _attend_group(
-    h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, first: int, count: int,
-    acc: I32, factors: I32, b: Room,
+    h: Heads, s: Strips, layer: int, lane: int, g: int, position: int, row: int, place: int,
+    count: int, b: Room,
 ) -> None:  # fmt: skip
+    """Positions from ``position`` on, which were taken in from ``place`` on, into rows of
+    b.attended from ``row`` on."""
     kd, share = h.d_head, h.n_heads // h.n_kv_heads
     slots, window, origin = h.slots[layer], h.windows[layer], s.origin[lane, layer]
     width, block = _padded(kd), _block_bytes(kd)
     keys, values = s.keys[lane, g], s.values[lane, g]
     key_start, value_start = h.first_slot[layer] // COLUMNS * block, h.first_slot[layer] * width
-    _take_in(h, layer, g, first, count, acc, factors, b)
     for j in range(count):
-        _store_key(keys, key_start, position + j - origin, b.key[j])
-    _store_values(values, value_start, slots, position - origin, b.own, count)
+        _store_key(keys, key_start, position + j - origin, b.key[place + j])
+    _store_values(values, value_start, slots, position - origin, b.own[place:], count)
     seen = max(0, position - window + 1)
     start = seen // SLOTS * SLOTS
     column = (seen - start) // COLUMNS * COLUMNS
     used, rows = position + count - start, count * share
     times_keys(
-        b.q, rows, keys, key_start + (start + column - origin) // COLUMNS * block, block,
-        (used - column + COLUMNS - 1) // COLUMNS, b.scores, column,
+        b.q[place * share :], rows, keys,
+        key_start + (start + column - origin) // COLUMNS * block, block,
+        (used - column + COLUMNS - 1) // COLUMNS, h.n_kv_heads * keys.size, b.scores, column,
     )  # fmt: skip
-    used = (used + SLOTS - 1) // SLOTS * SLOTS
+    whole = (used + SLOTS - 1) // SLOTS * SLOTS
     for j in range(count):
         low, high = max(0, position + j - window + 1) - start, position + j + 1 - start
         for i in range(share):
             r = j * share + i
-            gain, shares = h.gain[layer, g * share + i], b.shares[r, :used]
+            gain, shares = h.gain[layer, g * share + i], b.shares[r, :whole]
             b.totals[r] = _softmax(b.scores[r], low, high, gain, shares)
     times_values(
-        b.shares, rows, used, values, value_start + (start - origin) * COLUMNS, COLUMNS * slots,
-        width // COLUMNS, b.sums,
+        b.shares, rows, seen - start, used, values, value_start + (start - origin) * COLUMNS,
+        COLUMNS * slots, width // COLUMNS, h.n_kv_heads * values.size, b.sums,
     )  # fmt: skip
     for j in range(count):
         for i in range(share):
             r, at = j * share + i, (g * share + i) * kd
             inverse = (np.int64(1) << (32 + h.output_bits)) // b.totals[r]
-            out = address(b.attended, (first + j) * b.attended.shape[1] + at)
+            out = address(b.attended, (row + j) * b.attended.shape[1] + at)
             weigh(address(b.sums, r * width), inverse, out, kd)
         if h.exclusive[layer]:
             for i in range(share):
                 at = (g * share + i) * kd
-                _leave_out(b.attended[first + j, at : at + kd], b.own[j], h.output_limit)
+                _leave_out(b.attended[row + j, at : at + kd], b.own[place + j], h.output_limit)
 
 
 @jit

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.jit import jit
+from pgolf_codec.codec.vectors import address
 from pgolf_codec.lm.integers.numerics import BYTE_SHIFT, FACTOR_FRAC, INT16_MAX, NORM_SHIFT
-from pgolf_codec.lm.integers.tiles import address
 from pgolf_codec.lm.integers.vectors import normalized
 
 I16 = NDArray[np.int16]
@@ -49,25 +49,20 @@ def root_mean_square(total: int, n: int) -> int:
 
 @jit
 def inverse_root(total: int, n: int) -> int:
-    """The factor of :func:`normalize_by` for n numbers whose squares add up to ``total``."""
+    """The factor that normalises n numbers whose squares add up to ``total``."""
     return int((np.int64(1) << 40) // root_mean_square(total, n))
 
 
 @jit
-def normalize_by(x: I32, inverse: int, out: I16) -> None:
-    """out = x / rms(x) in units of 2**-9; |x| < 2**21."""
+def normalize(x: I32, total: int, out: I16) -> None:
+    """out = x / rms(x) in units of 2**-9; |x| < 2**21, and their squares add up to ``total``."""
+    inverse = inverse_root(total, x.size)
     if inverse < 1 << 31:
         normalized(address(x, 0), inverse, address(out, 0), x.size)
     else:
         for i in range(x.size):
             v = (np.int64(x[i]) * inverse + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT
             out[i] = clamp(v, INT16_MAX)
-
-
-@jit
-def normalize(x: I32, total: int, out: I16) -> None:
-    """As :func:`normalize_by`; ``total`` is the sum of the squares of x."""
-    normalize_by(x, inverse_root(total, x.size), out)
 
 
 @jit

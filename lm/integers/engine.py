@@ -287,7 +287,6 @@ def make_buffers(c: ModelConfig, rows: int) -> Buffers:
             sin=empty((rows, c.rope_dims // 2), np.int32),
             head=empty((seen + layout.POSITIONS, c.d_head), np.int32),
             inverse=empty(seen + layout.POSITIONS, np.int64),
-            normed=empty(c.d_head, np.int16),
             key=empty((layout.POSITIONS, c.d_head), np.int8 if layout.QUADS else np.int16),
             q=byte_room(seen, c.d_head),
             scores=empty((seen, longest), np.int32),

@@ -13,9 +13,10 @@ import numpy as np
 
 from pgolf_codec.codec.adaptation import State as Stage
 from pgolf_codec.codec.adaptation_kernels import decode_adapted, learn, predict
-from pgolf_codec.codec.coding_kernels import decode_symbols, interval
+from pgolf_codec.codec.coding_kernels import decode_symbol, interval
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.range_coder import State as Coder
+from pgolf_codec.codec.vectors import address
 from pgolf_codec.lm.integers.attention import attend, set_angles
 from pgolf_codec.lm.integers.elementwise import (
     byte_factor,
@@ -43,7 +44,6 @@ from pgolf_codec.lm.integers.numerics import (
     UNIT_RMS,
 )
 from pgolf_codec.lm.integers.products import matmul8, matmul16
-from pgolf_codec.lm.integers.tiles import address
 from pgolf_codec.lm.integers.vectors import (
     add_scaled,
     bytes16,
@@ -199,9 +199,7 @@ def attention(p: Params, s: State, j: int, lane: int, n: int, t: int, b: Buffers
     matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
     if p.heads.added[j]:
         add_to_values(b.acc_value, p.added_m[layer], b.room.added, rows)
-    for i in range(n):
-        position = s.position[lane + i]
-        attend(p.heads, s.strips, j, lane + i, position, i * t, t, b.acc_qkv, b.factors, b.room)
+    attend(p.heads, s.strips, j, s.position, lane, n, t, b.acc_qkv, b.factors, b.room)
     if p.gate.shape[0] > 0:
         matmul8(b.y8, p.gate[layer], b.acc_gate, rows)
         gate_rows(
@@ -286,22 +284,22 @@ def run(
             rows = min(HEAD_ROWS, n * t - first)
             head(p, first, rows, b)
             for r in range(rows):
-                if targets.shape[1] == 0:
-                    symbol_weights(p.head_m, p.cap, b.logits[r], weights[first + r])
+                i, j = (first + r) // t, (first + r) % t
+                if decoded.shape[1] > 0:  # a stream at a time, whose own memory is near then
+                    symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
+                    if adapts:
+                        sound = decode_adapted(stage, i, b.weights, coder) and sound
+                    else:
+                        sound = decode_symbol(coder, i, b.weights) and sound
+                    ids[i, 0] = decoded[i, step] = coder.symbols[i]
+                elif targets.shape[1] == 0:
+                    symbol_weights(p.head_m, p.cap, b.logits[r], weights[i])
                 else:
                     symbol_weights(p.head_m, p.cap, b.logits[r], b.weights)
-                    i, j = (first + r) // t, (first + r) % t
                     if adapts:
                         predict(stage, lane + i, b.weights)
                         cum[i, j], freq[i, j] = interval(stage.weights[lane + i], targets[i, j])
                         learn(stage, lane + i, targets[i, j])
                     else:
                         cum[i, j], freq[i, j] = interval(b.weights, targets[i, j])
-        if decoded.shape[1] > 0:
-            if adapts:
-                sound = decode_adapted(stage, weights, coder) and sound
-            else:
-                sound = decode_symbols(coder, weights) and sound
-            for i in range(n):
-                ids[i, 0] = decoded[i, step] = coder.symbols[i]
     return int(sound)

@@ -124,7 +124,6 @@ class Room(NamedTuple):
     sin: I32
     head: I32  # (POSITIONS * (H / G + 1), K): queries and keys
     inverse: I64  # (POSITIONS * (H / G + 1)): of their lengths
-    normed: I16  # (K)
     key: Any  # (POSITIONS, K): bytes, as those of q and shares
     q: Any  # (POSITIONS * H / G, K)
     scores: I32  # (POSITIONS * H / G, most slots)

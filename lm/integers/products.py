@@ -12,6 +12,7 @@ import numpy as np
 
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.codec.machine import instruction_set
+from pgolf_codec.codec.vectors import address
 from pgolf_codec.lm.integers.layout import (
     AMX,
     COLUMNS,
@@ -26,7 +27,6 @@ from pgolf_codec.lm.integers.layout import (
 from pgolf_codec.lm.integers.tiles import (
     CONFIGURATIONS,
     VECTORS,
-    address,
     address32,
     amx_tile,
     begin_tiles,
@@ -46,6 +46,8 @@ _wide_tile = amx_tile(2, False)
 _BIAS_BYTES = 4 * COLUMNS if QUADS else 0
 _FEW_ROWS = 8
 """Up to so many rows left, AMX is no faster than ``vpdpbusd``."""
+_AHEAD_BYTES = 4096
+"""How far ahead of the products weights are asked for: a page, where the hardware stops."""
 _CACHED_BYTES = 24 << 10
 """Of rows that are multiplied with one block of weights after the other."""
 _SIGN = np.int16(-128)
@@ -73,26 +75,28 @@ def matmul8(x: Any, packed: I8, out: I32, n_rows: int) -> None:
     """As :func:`matmul16`, for activations of 8 bits: ``x`` is (R, K padded to 64) bytes."""
     blocks, stride = packed.shape
     if QUADS:
-        steps, w = stride // (2 * TILE), address(packed, _BIAS_BYTES)
-        _signed_quads(
-            x, n_rows, steps, w, stride, blocks, address32(packed, 0), stride // 4, out, 0
-        )
+        w, bias = address(packed, _BIAS_BYTES), address32(packed, 0)
+        depth, ahead = x.shape[1], _AHEAD_BYTES
+        _signed_quads(x, n_rows, 0, depth, w, stride, blocks, ahead, bias, stride // 4, out, 0)
     else:
         _pairs(x, n_rows, stride // (2 * COLUMNS), address(packed, 0), stride, blocks, out, 0)
 
 
 @jit
 def times_keys(
-    q: Any, n_rows: int, keys: I8, start: int, stride: int, n_blocks: int, out: I32, column: int
-) -> None:
+    q: Any, n_rows: int, keys: I8, start: int, stride: int, n_blocks: int, ahead: int, out: I32,
+    column: int,
+) -> None:  # fmt: skip
     """out[:n_rows, column:] = q[:n_rows] @ keys.T, for ``n_blocks`` blocks of 32 slots.
 
-    The first block is at byte ``start`` of the strip; one takes ``stride`` bytes.
+    The first block is at byte ``start`` of the strip; one takes ``stride`` bytes.  What lies
+    ``ahead`` bytes further will be wanted next.
     """
     if QUADS:
-        steps, w = stride // (2 * TILE), address(keys, start + _BIAS_BYTES)
-        bias = address32(keys, start)
-        _signed_quads(q, n_rows, steps, w, stride, n_blocks, bias, stride // 4, out, column)
+        w, bias, depth = address(keys, start + _BIAS_BYTES), address32(keys, start), q.shape[1]
+        _signed_quads(
+            q, n_rows, 0, depth, w, stride, n_blocks, ahead, bias, stride // 4, out, column
+        )
     else:
         pairs = stride // (2 * COLUMNS)
         _pairs(q, n_rows, pairs, address(keys, start), stride, n_blocks, out, column)
@@ -100,19 +104,20 @@ def times_keys(
 
 @jit
 def times_values(
-    shares: Any, n_rows: int, slots: int, values: I8, start: int, stride: int, n_blocks: int,
-    out: I32,
+    shares: Any, n_rows: int, first: int, last: int, values: I8, start: int, stride: int,
+    n_blocks: int, ahead: int, out: I32,
 ) -> None:  # fmt: skip
-    """out[:n_rows] = shares[:n_rows, :slots] @ values; shares are bytes without a sign.
+    """out[:n_rows] = shares[:n_rows, :last] @ values; shares are bytes without a sign.
 
-    ``slots`` is a multiple of 64; a block of 32 columns takes ``stride`` bytes.
+    ``shares`` are 0 up to slot ``first``, and from ``last`` to the next multiple of 64; a
+    block of 32 columns takes ``stride`` bytes.  ``ahead`` is as in :func:`times_keys`.
     """
     w = address(values, start)
     if QUADS:
         none = address(out, 0)
-        _share_quads(shares, n_rows, slots // TILE_BYTES, w, stride, n_blocks, none, 0, out, 0)
+        _share_quads(shares, n_rows, first, last, w, stride, n_blocks, ahead, none, 0, out, 0)
     else:
-        _pairs(shares, n_rows, slots // 2, w, stride, n_blocks, out, 0)
+        _pairs(shares, n_rows, (last + 1) // 2, w, stride, n_blocks, out, 0)
 
 
 @jit
@@ -136,7 +141,8 @@ def _pairs(
 def _byte_quads(signed: bool) -> Any:
     """A kernel: rows of bytes times blocks of columns; ``bias`` counts if ``signed``."""
     one_tile, two_tiles = amx_tile(1, signed), amx_tile(2, signed)
-    eight_rows, two_rows, one_row = (quad_tile(rows, signed) for rows in (8, 2, 1))
+    rows8, rows2, rows1 = (quad_tile(rows, signed) for rows in (8, 2, 1))
+    rows2x2, rows1x2 = (quad_tile(rows, signed, blocks=2) for rows in (2, 1))
 
     @jit
     def some_tiles(
@@ -157,38 +163,49 @@ def _byte_quads(signed: bool) -> Any:
 
     @jit
     def few_rows(
-        x: I8, first: int, n_rows: int, steps: int, w: Pointer, stride: int, n_blocks: int,
-        bias: Pointer, bias_stride: int, out: I32, column: int,
+        x: I8, row: int, n_rows: int, first: int, last: int, w: Pointer, stride: int,
+        n_blocks: int, ahead: int, bias: Pointer, bias_stride: int, out: I32, column: int,
     ) -> None:  # fmt: skip
-        k, n = x.shape[1], out.shape[1]
-        for j in range(n_blocks):
-            block, offsets, r = moved(w, j * stride), moved(bias, j * bias_stride), first
+        k, n, j = x.shape[1], out.shape[1], 0
+        while j < n_blocks:
+            block, offsets = moved(w, j * stride), moved(bias, j * bias_stride)
+            some, r = 2 if j + 2 <= n_blocks and n_rows - row < 8 else 1, row
             while r < n_rows:
-                row, to = address(x, r * k), address(out, r * n + column + j * COLUMNS)
+                one, to = address(x, r * k), address(out, r * n + column + j * COLUMNS)
                 if r + 8 <= n_rows:
-                    eight_rows(row, k, block, steps, offsets, to, n)
+                    rows8(one, k, first, last, block, 0, ahead, offsets, 0, to, n)
                     r += 8
                 elif r + 2 <= n_rows:
-                    two_rows(row, k, block, steps, offsets, to, n)
+                    if some == 2:
+                        rows2x2(
+                            one, k, first, last, block, stride, ahead, offsets, bias_stride, to, n
+                        )
+                    else:
+                        rows2(one, k, first, last, block, 0, ahead, offsets, 0, to, n)
                     r += 2
                 else:
-                    one_row(row, k, block, steps, offsets, to, n)
+                    if some == 2:
+                        rows1x2(
+                            one, k, first, last, block, stride, ahead, offsets, bias_stride, to, n
+                        )
+                    else:
+                        rows1(one, k, first, last, block, 0, ahead, offsets, 0, to, n)
                     r += 1
+            j += some
 
     @jit
     def product(
-        x: I8, n_rows: int, steps: int, w: Pointer, stride: int, n_blocks: int, bias: Pointer,
-        bias_stride: int, out: I32, column: int,
+        x: I8, n_rows: int, first: int, last: int, w: Pointer, stride: int, n_blocks: int,
+        ahead: int, bias: Pointer, bias_stride: int, out: I32, column: int,
     ) -> None:  # fmt: skip
         done = 0
         if AMX and n_rows > _FEW_ROWS:
-            whole = n_rows // TILE_ROWS * TILE_ROWS
+            whole, steps = n_rows // TILE_ROWS * TILE_ROWS, (last + TILE_BYTES - 1) // TILE_BYTES
             if whole > 0:
                 begin_tiles(address(CONFIGURATIONS, TILE_ROWS * 64))
                 group = max(2, _CACHED_BYTES // (TILE_ROWS * x.shape[1])) * TILE_ROWS
-                for first in range(0, whole, group):
-                    last = min(first + group, whole)
-                    some_tiles(x, first, last, steps, w, stride, n_blocks, out, column)
+                for r in range(0, whole, group):
+                    some_tiles(x, r, min(r + group, whole), steps, w, stride, n_blocks, out, column)
             done, rest = whole, n_rows - whole
             if rest > _FEW_ROWS:
                 begin_tiles(address(CONFIGURATIONS, rest * 64))
@@ -196,7 +213,10 @@ def _byte_quads(signed: bool) -> Any:
                 done = n_rows
             end_tiles()
         if done < n_rows:
-            few_rows(x, done, n_rows, steps, w, stride, n_blocks, bias, bias_stride, out, column)
+            few_rows(
+                x, done, n_rows, first // 16 * 4, (last + 15) // 16 * 4, w, stride, n_blocks, ahead,
+                bias, bias_stride, out, column,
+            )  # fmt: skip
 
     return product
 

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from pgolf_codec.lm.integers.layout import COLUMNS, TILE, TILE_BYTES, TILE_ROWS
 
+UNROLLED = 4
+"""Quads that one turn of a loop over rows of bytes takes; of 16 that lie in a row."""
 AHEAD_BYTES = 4096
 """How far ahead of the products memory is asked for: a page, where the hardware stops."""
 
@@ -50,17 +52,6 @@ VECTORS["amx"] = VECTORS["avx512vnni"]
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _VOID = ir.VoidType()
-
-
-@intrinsic
-def address(_context: Any, array: Any, index: Any) -> Any:
-    """Pointer to the flat element ``index`` of a contiguous array."""
-
-    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, b, arguments[0]).data
-        return b.gep(data, [arguments[1]])
-
-    return types.CPointer(array.dtype)(array, types.int64), generate
 
 
 @intrinsic
@@ -309,64 +300,75 @@ def join(_context: Any, sums: Any, row: Any, bias: Any, out: Any) -> Any:
     return types.int32(sums, types.int64, bias, out), generate
 
 
-def quad_tile(rows: int, signed: bool) -> Callable[..., None]:
-    """A numba intrinsic: ``rows`` rows of bytes, at most 8, times one packed block.
+def quad_tile(rows: int, signed: bool, blocks: int = 1) -> Callable[..., None]:
+    """A numba intrinsic: ``rows`` rows of bytes times packed blocks; at most 8 sums of these.
 
-    Its arguments are pointer and row stride of x (int8, or uint8 if not ``signed``), pointer
-    to the block, number of steps, pointer to the block's ``bias`` (see :func:`wide_quad_tile`;
-    what is added if ``signed``), pointer and row stride of the result (int32).
+    Its arguments are pointer and row stride of x (int8, or uint8 if not ``signed``), the quads
+    from which on and up to which it counts (of the 16 of a step, by fours), pointer to the first
+    block and its stride to the next, how far ahead memory is to be asked for, pointer to the
+    block's ``bias`` (see :func:`wide_quad_tile`; what is added if ``signed``) and its stride,
+    pointer and row stride of the result (int32).
     """
     v32, v8 = ir.VectorType(_I32, 16), ir.VectorType(_I8, 64)
+    parts = [(block, half) for block in range(blocks) for half in (0, 1)]
 
     def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
-        x, x_stride, w, steps, bias, out, out_stride = arguments
+        x, x_stride, first, last, w, w_stride, ahead, bias, bias_stride, out, out_stride = arguments
         dot = b.module.declare_intrinsic(
             "llvm.x86.avx512.vpdpbusd.512", fnty=ir.FunctionType(v32, [v32, v8, v8])
         )
         before = b.block
         loop, done = b.append_basic_block("quads"), b.append_basic_block("done")
-        last = b.mul(steps, _I64(16))
         b.branch(loop)
         b.position_at_end(loop)
         k = b.phi(_I64)
-        k.add_incoming(_I64(0), before)
-        accs = [[b.phi(v32) for _ in (0, 1)] for _ in range(rows)]
+        k.add_incoming(first, before)
+        accs = [[b.phi(v32) for _ in parts] for _ in range(rows)]
         step, quad = b.lshr(k, _I64(4)), b.and_(k, _I64(15))
         w_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(TILE_BYTES)))
-        halves = [b.gep(w, [b.add(w_at, _I64(half * TILE))]) for half in (0, 1)]
-        if rows <= 2:  # memory is what is waited for
-            for half in halves:
-                _prefetch(b, b.gep(half, [_I64(AHEAD_BYTES)]))
-        columns = [b.load(b.bitcast(half, v8.as_pointer()), align=1) for half in halves]
-        sums = []
-        for r in range(rows):
-            at = b.gep(x, [b.add(b.mul(x_stride, _I64(r)), b.mul(k, _I64(4)))])
-            four = b.load(b.bitcast(at, _I32.as_pointer()), align=1)
-            if signed:  # 128 more, without a sign
-                four = b.xor(four, _I32(0x80808080))
-            operand = b.bitcast(_splat(b, four, 16), v8)
-            sums.append([b.call(dot, [accs[r][h], operand, columns[h]]) for h in (0, 1)])
-        following = b.add(k, _I64(1))
+        sums = accs
+        for q in range(UNROLLED):
+            columns = []
+            for block, half in parts:
+                at = b.add(w_at, b.mul(w_stride, _I64(block)))
+                found = b.gep(w, [b.add(at, _I64(half * TILE + q * TILE_BYTES))])
+                if rows <= 2:  # memory is what is waited for
+                    _prefetch(b, b.gep(found, [ahead]))
+                columns.append(b.load(b.bitcast(found, v8.as_pointer()), align=1))
+            added = []
+            for r in range(rows):
+                at = b.add(b.mul(x_stride, _I64(r)), b.mul(k, _I64(4)))
+                found = b.gep(x, [b.add(at, _I64(4 * q))])
+                four = b.load(b.bitcast(found, _I32.as_pointer()), align=1)
+                if signed:  # 128 more, without a sign
+                    four = b.xor(four, _I32(0x80808080))
+                operand = b.bitcast(_splat(b, four, 16), v8)
+                pairs = zip(sums[r], columns, strict=True)
+                added.append([b.call(dot, [acc, operand, column]) for acc, column in pairs])
+            sums = added
+        following = b.add(k, _I64(UNROLLED))
         k.add_incoming(following, loop)
         for r in range(rows):
-            for half in (0, 1):
-                accs[r][half].add_incoming(ir.Constant(v32, [0] * 16), before)
-                accs[r][half].add_incoming(sums[r][half], loop)
+            for i in range(len(parts)):
+                accs[r][i].add_incoming(ir.Constant(v32, [0] * 16), before)
+                accs[r][i].add_incoming(sums[r][i], loop)
         b.cbranch(b.icmp_signed("<", following, last), loop, done)
         b.position_at_end(done)
-        for half in (0, 1):
-            offset = _load16(b, bias, _I64(16 * half)) if signed else None
+        for i, (block, half) in enumerate(parts):
+            at = b.add(b.mul(bias_stride, _I64(block)), _I64(16 * half))
+            offset = _load16(b, bias, at) if signed else None
             for r in range(rows):
-                found = sums[r][half]
-                found = b.add(found, offset) if signed else found
-                _store16(b, found, b.gep(out, [b.mul(out_stride, _I64(r))]), 16 * half)
+                found = b.add(sums[r][i], offset) if signed else sums[r][i]
+                to = b.gep(out, [b.mul(out_stride, _I64(r))])
+                _store16(b, found, to, COLUMNS * block + 16 * half)
         return ir.Constant(_I32, 0)
 
     def tile(
-        _context: Any, x: Any, xs: Any, w: Any, steps: Any, bias: Any, out: Any, stride: Any
-    ) -> Any:
+        _context: Any, x: Any, xs: Any, first: Any, last: Any, w: Any, ws: Any, ahead: Any,
+        bias: Any, bs: Any, out: Any, stride: Any,
+    ) -> Any:  # fmt: skip
         n = types.int64
-        return types.int32(x, n, w, n, bias, out, n), generate
+        return types.int32(x, n, n, n, w, n, n, bias, n, out, n), generate
 
     made: Callable[..., None] = intrinsic(tile)
     return made

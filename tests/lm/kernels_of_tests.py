@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numba
 
-from pgolf_codec.lm.integers import elementwise, products, tiles, vectors
+from pgolf_codec.codec.vectors import address
+from pgolf_codec.lm.integers import elementwise, products, vectors
 
 _matmul8, _matmul16 = products.matmul8, products.matmul16
 _times_keys, _times_values = products.times_keys, products.times_values
 _isqrt, _normalize = elementwise.isqrt, elementwise.normalize
-_squares, _address = vectors.squares, tiles.address
+_squares, _address = vectors.squares, address
 
 
 @numba.njit
@@ -24,12 +25,12 @@ def matmul16(x, packed, out, n_rows, scratch):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def times_keys(q, n_rows, keys, start, stride, n_blocks, out, column):  # type: ignore[no-untyped-def]
-    _times_keys(q, n_rows, keys, start, stride, n_blocks, out, column)
+    _times_keys(q, n_rows, keys, start, stride, n_blocks, 0, out, column)
 
 
 @numba.njit
 def times_values(shares, n_rows, slots, values, start, stride, n_blocks, out):  # type: ignore[no-untyped-def]
-    _times_values(shares, n_rows, slots, values, start, stride, n_blocks, out)
+    _times_values(shares, n_rows, 0, slots, values, start, stride, n_blocks, 0, out)
 
 
 @numba.njit
