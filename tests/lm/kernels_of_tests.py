@@ -5,11 +5,12 @@ from __future__ import annotations
 import numba
 
 from pgolf_codec.codec.vectors import address
-from pgolf_codec.lm.integers import elementwise, products, vectors
+from pgolf_codec.lm.integers import attention, elementwise, products, vectors
 
 _matmul8, _matmul16 = products.matmul8, products.matmul16
 _times_keys, _times_values = products.times_keys, products.times_values
 _isqrt, _normalize = elementwise.isqrt, elementwise.normalize
+_narrow, _inverse_root = attention._narrow, elementwise.inverse_root
 _squares, _address = vectors.squares, address
 
 
@@ -41,3 +42,8 @@ def isqrt(v):  # type: ignore[no-untyped-def]
 @numba.njit
 def normalize(x, out):  # type: ignore[no-untyped-def]
     _normalize(x, _squares(_address(x, 0), x.size), out)
+
+
+@numba.njit
+def narrow(x):  # type: ignore[no-untyped-def]
+    return _narrow(x, _inverse_root(_squares(_address(x, 0), x.size), x.size))

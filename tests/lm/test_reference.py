@@ -19,7 +19,7 @@ from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.lm.graph import NUMERICS_VERSION
 from pgolf_codec.lm.integers import tables
 from pgolf_codec.lm.integers.engine import Engine
-from pgolf_codec.lm.integers.numerics import RESIDUAL_LIMIT
+from pgolf_codec.lm.integers.numerics import NORM_SHIFT, RESIDUAL_LIMIT
 from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit, multipliers
 from pgolf_codec.quant.artifact import dump_artifact
 
@@ -154,6 +154,10 @@ def test_norm_at_its_limits(n: int) -> None:
         assert y.tolist() == reference.norm(x.tolist())
         assert (y * y).sum() <= n * 1024.5**2
         assert np.abs(y).sum() * 127 < 2**30
+        inverse = kernels_of_tests.narrow(x)  # queries and keys: the same, by 32 bits, of a new x
+        assert inverse < 1 << 31
+        again = (x.astype(np.int64) * inverse + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT
+        assert np.array_equal(again.clip(-32767, 32767), y)
 
 
 @given(st.integers(0, 0xFFFF), st.integers(-28, 16))
