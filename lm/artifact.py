@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import ConfigError, TensorError
 from pgolf_codec.lm.conversion.calibration import calibrate
@@ -22,6 +20,7 @@ from pgolf_codec.lm.conversion.export import (
     merge_scales,
     quantize,
 )
+from pgolf_codec.lm.data.shards import first_ids
 from pgolf_codec.lm.export_config import ExportConfig
 from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.integers.weights import IntegerWeights
@@ -49,7 +48,7 @@ def pack(
 ) -> bytes:
     """The ``.pglm`` of a trained model; the same bytes for the same arguments on one machine.
 
-    ``tokens`` is a file of training ids, uint16, calibrated on in rows of ``seq_len``.
+    ``tokens`` is a shard or a file of training ids, uint16, calibrated on in rows of ``seq_len``.
     ``more_bytes`` count against ``max_bytes`` beside the artifact.  ``keep`` is a file by
     which a search that was stopped goes on.  Raises :class:`BudgetError` if none lands,
     :class:`ExportError` for what the integers lack, :class:`ConfigError` for too few
@@ -59,7 +58,7 @@ def pack(
         if not tensor.isfinite().all():
             raise TensorError(f"tensor {parameter}: NaN or infinity among the weights")
     rows = calibration_rows(tokens, config.calibration_rows, seq_len)
-    text = np.fromfile(tokens, dtype="<u2", count=config.counted_tokens)
+    text = first_ids(tokens, config.counted_tokens)
     if text.max() >= model.config.vocab_size:
         raise ConfigError(f"{tokens}: token {text.max()}; the model has {model.config.vocab_size}")
 

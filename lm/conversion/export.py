@@ -22,6 +22,7 @@ from torch import Tensor
 from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID, ModelConfig
 from pgolf_codec.lm.conversion.fold import fold
+from pgolf_codec.lm.data.shards import first_ids
 from pgolf_codec.lm.export_config import DEFAULT_COST, FEW_LEVELS
 from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.graph import rope_phases
@@ -323,11 +324,11 @@ class Search:
 
 
 def calibration_rows(tokens: Path, rows: int, length: int) -> Tensor:
-    """The first rows of a file of training ids, each behind BOS; fewer if there are no more.
+    """The first rows of a shard or file of training ids, each behind BOS; all if there are fewer.
 
     Raises :class:`ConfigError` if there is not one.
     """
-    ids = np.fromfile(tokens, dtype="<u2", count=rows * length).astype(np.int64)
+    ids = first_ids(tokens, rows * length).astype(np.int64)
     rows = len(ids) // length
     if not rows:
         raise ConfigError(f"{tokens}: {len(ids)} tokens; a row of calibration text has {length}")

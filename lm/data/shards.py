@@ -72,6 +72,18 @@ def open_shard(path: Path) -> Ids:
     return np.memmap(path, "<u2", "r", HEADER_BYTES, (n_tokens,))
 
 
+def first_ids(path: Path, n_ids: int) -> Ids:
+    """The first ids of a shard, or of a file that is nothing but uint16 ids; ``n_ids`` at most.
+
+    Raises what :func:`open_shard` raises for a file that begins as a shard does.
+    """
+    with path.open("rb") as file:
+        is_shard = file.read(4) == shard_header(0)[:4]
+    if is_shard:
+        return np.array(open_shard(path)[:n_ids])
+    return np.fromfile(path, "<u2", n_ids)
+
+
 def split_paths(folder: Path, split: str) -> list[Path]:
     """The shards of ``split`` ("train" or "val") in a folder, in their order.
 

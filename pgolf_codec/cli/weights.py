@@ -62,9 +62,11 @@ def pack_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group(f"a checkpoint of `pgolf-codec train` as a model ({MODEL})")
     model.add_argument("--tokenizer", metavar="FILE", help="a sentencepiece model, or ours")
     model.add_argument(
-        "--calibration", metavar="FILE", help="training text, or its ids: .bin, uint16"
+        "--calibration", metavar="FILE", help="training text, or its ids: a shard, or uint16 (.bin)"
     )
-    model.add_argument("--recipe", metavar="TOML", help="whose [export] says how; default: trellis")
+    model.add_argument(
+        "--recipe", metavar="NAME", help="a preset or .toml, whose [export] says how"
+    )
     add_talk(parser)
 
 
@@ -149,11 +151,13 @@ def _packed_model(
 
     from pgolf_codec.codec.tokenizer import Tokenizer
     from pgolf_codec.lm.export_config import ExportConfig, load_export_config
+    from pgolf_codec.lm.presets import preset_path
 
     _refuse_unused(options, ["quant", "rules", "key"], f"is not for a {MODEL}: see --recipe")
     if not (options.tokenizer and options.calibration):
         raise ConfigError(f"a {MODEL} needs --tokenizer and --calibration")
-    config = load_export_config(Path(options.recipe)) if options.recipe else ExportConfig()
+    recipe = options.recipe
+    config = load_export_config(preset_path(recipe)) if recipe else ExportConfig()
     if options.coder is not None:
         config = dataclasses.replace(config, coder=options.coder)
     if options.budget is not None:

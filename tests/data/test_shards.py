@@ -19,6 +19,7 @@ from pgolf_codec.lm.data.shards import (
     HEADER_BYTES,
     ShardWriter,
     TokenStream,
+    first_ids,
     open_shard,
     shard_name,
     split_paths,
@@ -37,6 +38,20 @@ def test_the_writer_writes_the_format(tmp_path: Path) -> None:
         writer.append(np.array([7], np.uint16))
     assert (tmp_path / "fineweb_val_000000.bin").read_bytes() == by_hand([1, 65535, 7])
     assert writer.n_tokens == [3]
+
+
+def test_the_first_ids_of_a_shard_or_of_a_bare_file(tmp_path: Path) -> None:
+    shard, bare = tmp_path / "x_train_000000.bin", tmp_path / "train.bin"
+    shard.write_bytes(by_hand([1, 5, 65535]))
+    bare.write_bytes(by_hand([1, 5, 65535])[HEADER_BYTES:])
+    for path in (shard, bare):
+        for n in (0, 2, 3, 9):
+            assert first_ids(path, n).tolist() == [1, 5, 65535][:n]
+    shard.write_bytes(by_hand([1, 5], n=3))
+    with pytest.raises(TruncatedError, match="1028 bytes of 1030"):
+        first_ids(shard, 1)
+    bare.write_bytes(b"")
+    assert first_ids(bare, 4).size == 0
 
 
 @pytest.mark.parametrize("piece", [1, 3, 7, 100])
