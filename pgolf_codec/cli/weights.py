@@ -65,7 +65,9 @@ def pack_options(parser: argparse.ArgumentParser) -> None:
         "--calibration", metavar="FILE", help="training text, or its ids: a shard, or uint16 (.bin)"
     )
     model.add_argument(
-        "--recipe", metavar="NAME", help="a preset or .toml, whose [export] says how"
+        "--recipe",
+        metavar="NAME",
+        help="a preset or .toml, whose [export] says how; default: trellis",
     )
     add_talk(parser)
 
