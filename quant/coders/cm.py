@@ -10,7 +10,9 @@ them with weights that it learns, and an arithmetic coder takes the sum:
   by how large the row's errors were so far, and by what is left of the row's energy: rows
   that were scaled by their own deviation all have the same sum of squares, so the end of a
   row is known to be large where its beginning was small.  For the last eight items of a
-  row the product of both likelihoods is computed level by level;
+  row the product of both likelihoods is computed level by level.  In tables whose rows are
+  alike, as those of words are, the errors of the rows that are most like this one so far
+  are part of the prediction;
 - counters of the place in the walk, for each class of the variance;
 - counters of the column and the value.
 
@@ -33,19 +35,27 @@ from pgolf_codec.quant.coders.cm_state import (
     FULL,
     LANES,
     LEAST_ROWS,
+    LOOK,
     MARGIN,
     Plan,
     columns_of,
     counts_of,
+    rows_of,
     tables,
 )
 from pgolf_codec.quant.coders.machine_code import SOURCES
 from pgolf_codec.quant.coders.varint import read_varint, unzigzag, write_varint, zigzag
 
-VERSION = 2
+VERSION, VERSION_WITH_ROWS = 2, 3
+MAX_BACK = 1 << 14
 MAX_WIDTH = 8192
 MAX_TOP = 254
 MAX_GROUP = 256
+BACK = 2048
+"""Rows; four times as many are 0.3% smaller, where rows are alike, and take half as long again."""
+_ALIKE, _ALIKE_ROWS = 0.1, 512
+"""Rows are compared from this correlation on, see :func:`_alike`, and if there are so many."""
+_ALIKE_SAMPLE = 64
 _HEAD = struct.Struct("<BBBBBBBB")
 _RIDGE_UNIT = 100
 _RIDGES = (200, 400, 700, 1000, 1500, 2000, 3000, 5000, 8000, 20000)
@@ -93,7 +103,8 @@ CM = ContextMixing()
 
 def _run(values: NDArray[np.int32], data: NDArray[np.uint8], encoding: bool, plan: Plan) -> int:
     n_rows = -(-values.size // plan.width)
-    return _code(values, data, encoding, plan, tables(), columns_of(plan), counts_of(plan, n_rows))
+    work = columns_of(plan), rows_of(plan, n_rows), counts_of(plan, n_rows)
+    return _code(values, data, encoding, plan, tables(), *work)
 
 
 def _better_transposed(values: NDArray[np.int32]) -> bool:
@@ -127,6 +138,7 @@ def _plan(items: NDArray[np.int32]) -> Plan:
     table = coarse.reshape(-1)[: n_rows * width].reshape(n_rows, width).astype(np.float32)
     variance = float(np.mean(np.square(coarse, dtype=np.float64)))
     prior, mean_prior = _priors(table)
+    ridge = _ridge(table, variance)
     return Plan(
         width=width,
         shift=shift,
@@ -135,13 +147,14 @@ def _plan(items: NDArray[np.int32]) -> Plan:
         centre=middle - lowest,
         open_low=int(lowest > low >> shift),
         open_high=int(highest < high >> shift),
-        ridge=_ridge(table, variance),
+        ridge=ridge,
         variance=max(1, int(65536 * variance)),
         learn=18 - (items.size >= 1 << 18) - (items.size >= 1 << 19),
         prior=prior,
         mean_prior=mean_prior,
         group=MAX_GROUP,
         growth=8 if n_rows >= 2048 else 4 if n_rows >= 512 else 2,
+        back=BACK if ridge and _alike(table) > _ALIKE else 0,
     )
 
 
@@ -198,6 +211,22 @@ def _ridge(table: NDArray[np.float32], variance: float) -> int:
     return _RIDGES[max(range(len(_RIDGES)), key=evidence)]
 
 
+def _alike(table: NDArray[np.float32]) -> float:
+    """Correlation of the second halves of rows with those whose first halves are most alike."""
+    n_rows, half = len(table), table.shape[1] // 2
+    if n_rows < _ALIKE_ROWS or half < LOOK:
+        return 0.0
+    # Sums of integers in doubles: exact, whatever their order.
+    first, second = table[:, :half].astype(np.float64), table[:, half:].astype(np.float64)
+    some = np.arange(0, n_rows, n_rows // _ALIKE_SAMPLE)
+    lengths = np.sqrt(np.maximum((first * first).sum(axis=1), 1.0))
+    likeness = first[some] @ first.T / lengths
+    likeness[np.arange(some.size), some] = -np.inf
+    one, other = second[some], second[likeness.argmax(axis=1)]
+    squares = (one * one).sum() * (other * other).sum()
+    return float((one * other).sum() / np.sqrt(max(squares, 1.0)))
+
+
 def _width(n_rows: int, n_columns: int) -> int:
     if n_rows == 1:
         return min(n_columns, 64)
@@ -211,9 +240,12 @@ def _write_plan(plan: Plan, transposed: bool, n_columns: int) -> bytes:
     priors = plan.prior.bit_length() - 1 << 4 | plan.mean_prior.bit_length() - 1
     ridge = plan.ridge // _RIDGE_UNIT
     factors = plan.group // LANES - 1 << 4 | plan.growth
+    version = VERSION_WITH_ROWS if plan.back else VERSION
     head = bytearray(
-        _HEAD.pack(VERSION, flags, plan.shift, plan.top, plan.centre, priors, ridge, factors)
+        _HEAD.pack(version, flags, plan.shift, plan.top, plan.centre, priors, ridge, factors)
     )
+    if plan.back:
+        head.append(plan.back.bit_length() - 1)
     width = 0 if plan.width == n_columns else plan.width
     for number in (width, zigzag(plan.origin), plan.variance):
         write_varint(head, number)
@@ -225,9 +257,14 @@ def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[Plan, bool,
     if len(payload) < _HEAD.size:
         raise TruncatedError("cm: ends within its head")
     version, flags, shift, top, centre, priors, ridge, factors = _HEAD.unpack_from(payload)
-    if version != VERSION:
-        raise CorruptError(f"cm: version {version}; this release reads version {VERSION}")
-    width, at = read_varint(payload, _HEAD.size)
+    if version not in (VERSION, VERSION_WITH_ROWS):
+        raise CorruptError(f"cm: version {version}; this release reads 2 and 3")
+    at, back = _HEAD.size, 0
+    if version == VERSION_WITH_ROWS:
+        if len(payload) == at:
+            raise TruncatedError("cm: ends within its head")
+        back, at = 1 << min(payload[at], 32), at + 1
+    width, at = read_varint(payload, at)
     origin, at = read_varint(payload, at)
     variance, at = read_varint(payload, at)
     transposed = bool(flags & 1)
@@ -246,6 +283,7 @@ def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[Plan, bool,
         mean_prior=1 << (priors & 15),
         group=((factors >> 4) + 1) * LANES,
         growth=factors & 15,
+        back=back,
     )
     sound = (
         shift < 32
@@ -254,6 +292,7 @@ def _read_plan(payload: memoryview, shape: tuple[int, int]) -> tuple[Plan, bool,
         and -(2**32) < plan.origin < 2**32
         and 1 <= variance <= 1 << 32
         and plan.growth > 0
+        and (not back or (plan.ridge > 0 and back <= MAX_BACK))
     )
     if not sound:
         raise CorruptError("cm: a head that is not possible")

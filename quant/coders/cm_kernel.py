@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.jit import jit
 from pgolf_codec.quant.coders.cm_state import (
     BLOCK,
+    CHUNK,
+    CLASSES_OF_LIKENESS,
     COUNTER_LIMIT,
     DAMAGED,
+    FARTHEST,
     FULL,
     LANES,
     LEAST_ROWS,
+    LOOK,
     MARGIN,
     N_SIGMAS,
+    NEAR,
     REACH,
     SIGMA_ZERO,
     STEPS,
@@ -44,7 +49,14 @@ _VANISHED = 31 * 1024
 
 @jit
 def code(
-    values: Array, data: Array, encoding: int, plan: Any, tables: Any, work: Any, counts: Any
+    values: Array,
+    data: Array,
+    encoding: int,
+    plan: Any,
+    tables: Any,
+    work: Any,
+    rows: Any,
+    counts: Any,
 ) -> Any:
     """Both directions.  Number of bytes, or FULL, DAMAGED; 0 when all is decoded."""
     width, shift, origin, top, centre = plan.width, plan.shift, plan.origin, plan.top, plan.centre
@@ -62,6 +74,9 @@ def code(
     state = counts.state
     n_rows = (values.size + width - 1) // width
     n_levels = top + 1
+    n_places = min(plan.back, n_rows)
+    kept, columns, told, learned = rows.kept, rows.columns, rows.told, rows.learned
+    exp2 = tables.exp2
     per_column = by_column.size > 1
     half = _int64(1) << (plan.learn - 1)
     learn = _int64(plan.learn)
@@ -98,10 +113,25 @@ def code(
         row_errors, row_count, row_sigma = _int64(4 << 8), _int64(4), _int64(0)
         row_factor, factor = _int64(0), _int64(0)
         group_errors = row_errors
+        n_near, likeness, gain, nearer, length = 0, 0, _int64(0), _int64(0), _int64(0)
+        place = i % n_places if n_places else 0
+        rows.products[:] = 0
         for j in range(n):
             remaining = n - j
             guess = (level[j] + shifted[j] + 2048) >> 12 if linear else mean[j]
             guess = min(max(guess, -16 * centre), 16 * (top - centre))
+            linear_guess, of_near = guess, _int64(0)
+            if n_places and j % LOOK == 0 and j and i >= LEAST_ROWS:
+                length = _compare(rows, j, place, min(i, n_places), length)
+                n_near, likeness = _nearest(rows, j, place, min(i, n_places), length, n)
+                found = learned[likeness]
+                gain = min(max((found[0] << 8) // found[1], 0), 512)
+                nearer = _sigma((found[2] << 8) // found[3], eighths) - SIGMA_ZERO
+            if n_near:
+                of_near = _int64(told[j % LOOK])
+                unit = _power(_int64(64) * (N_SIGMAS - error_sigma[j]), exp2) >> 15
+                guess += (gain * of_near * unit + (1 << 21)) >> 22
+                guess = min(max(guess, -16 * centre), 16 * (top - centre))
             start = (guess + 8) >> 4
             in_tail = known and remaining <= _TAIL
             if j & 7 == 0:
@@ -109,9 +139,14 @@ def code(
                     found = (row_errors - group_errors) * factors[factor + 64] >> 16
                     row_weight += 3 * (min(found, 1 << 14) - 2048) * row_sigma >> 6
                     row_weight = min(max(row_weight, -(1 << 17)), 1 << 17)
+                    if n_near and j % LOOK:
+                        without = min(max(factor - nearer, -64), 64) + 64
+                        found = (row_errors - group_errors) * factors[without] >> 16
+                        learned[likeness, 2] += min(found, 1 << 14)
+                        learned[likeness, 3] += 8
                     group_errors = row_errors
                 row_sigma = _sigma((row_errors << 8) // row_count, eighths) - SIGMA_ZERO
-                row_factor = row_weight * row_sigma >> 16
+                row_factor = (row_weight * row_sigma >> 16) + (nearer if n_near else 0)
                 factor = row_factor
                 if known:
                     beyond = budget + (row_sum * row_sum << 8) // n - expected
@@ -282,7 +317,16 @@ def code(
                 first = j // size * size
                 begin, end = (j + 1) // LANES * LANES, min(first + size, shifted.size)
                 later, share = shifted[begin:end], lower[j, begin - first : end - first]
-                step = np.int32(error)
+                linear_error = min(max(16 * t - linear_guess, -2047), 2047)
+                step = np.int32(linear_error)
+                if n_places:
+                    z = (linear_error * _power(_int64(64) * sigma_e, exp2) + (1 << 29)) >> 30
+                    z = min(max(z, -FARTHEST), FARTHEST)
+                    kept[place, j] = z
+                    columns[j, place] = z
+                    if n_near:
+                        learned[likeness, 0] += z * of_near
+                        learned[likeness, 1] += of_near * of_near >> 6
                 for k in range(later.size):
                     later[k] += share[k] * step
                 waiting[n_waiting, j] = t
@@ -321,6 +365,105 @@ def code(
     if encoding:
         return _finish(state, data)
     return 0 if data.size <= position <= data.size + 4 else DAMAGED
+
+
+@jit
+def _power(exponent: int, exp2: Array) -> Any:
+    """2**30 * 2**(-exponent / 1024)."""
+    return _int64(exp2[_at(exponent & 1023)]) >> (exponent >> 10)
+
+
+@jit
+def _compare(rows: Any, j: int, place: int, n: int, length: int) -> Any:
+    """Products of this row and n others over the last columns; its squared length so far."""
+    columns, block = rows.columns, rows.block[:n]
+    for r in range(n):
+        block[r] = 0
+    for k in range(j - LOOK, j, 8):
+        c0, c1, c2, c3 = columns[k], columns[k + 1], columns[k + 2], columns[k + 3]
+        c4, c5, c6, c7 = columns[k + 4], columns[k + 5], columns[k + 6], columns[k + 7]
+        z = rows.kept[place, k : k + 8]
+        z0, z1, z2, z3 = np.int16(z[0]), np.int16(z[1]), np.int16(z[2]), np.int16(z[3])
+        z4, z5, z6, z7 = np.int16(z[4]), np.int16(z[5]), np.int16(z[6]), np.int16(z[7])
+        for m in range(8):
+            length += _int64(z[m]) * _int64(z[m])
+        for r in range(n):
+            block[r] += np.int16(
+                z0 * np.int16(c0[r])
+                + z1 * np.int16(c1[r])
+                + z2 * np.int16(c2[r])
+                + z3 * np.int16(c3[r])
+                + z4 * np.int16(c4[r])
+                + z5 * np.int16(c5[r])
+                + z6 * np.int16(c6[r])
+                + z7 * np.int16(c7[r])
+            )
+    return length
+
+
+@jit
+def _root(value: int) -> Any:
+    """The integer square root, below 2**32."""
+    root, bit = _int64(0), _int64(1) << 32
+    while bit:
+        if value >= root + bit:
+            value -= root + bit
+            root = (root >> 1) + bit
+        else:
+            root >>= 1
+        bit >>= 2
+    return root
+
+
+@jit
+def _nearest(rows: Any, j: int, place: int, n_rows: int, length: int, n: int) -> Any:
+    """What the rows of the highest scores tell; their number, and the class of the highest.
+
+    A score is the product of all columns before j over the other row's length.
+    """
+    near, shares, scores = rows.near, rows.shares, rows.scores
+    roots = rows.roots[j // LOOK - 1]
+    roots[place] = 0  # not like itself
+    n_near, least = 0, np.int32(0)
+    for first in range(0, n_rows, CHUNK):
+        size = min(CHUNK, n_rows - first)
+        products, block = rows.products[first : first + size], rows.block[first : first + size]
+        root = roots[first : first + size]
+        most = np.int32(0)
+        for r in range(size):
+            products[r] += np.int32(block[r])
+            score = np.int32(products[r] * root[r])
+            scores[r] = score
+            most = max(most, score)
+        if most > least:
+            for r in range(size):
+                if scores[r] > least:
+                    at = min(n_near, NEAR - 1)
+                    while at and shares[at - 1] < scores[r]:
+                        shares[at], near[at] = shares[at - 1], near[at - 1]
+                        at -= 1
+                    shares[at], near[at] = scores[r], first + r
+                    n_near = min(n_near + 1, NEAR)
+                    least = np.int32(shares[NEAR - 1]) if n_near == NEAR else np.int32(0)
+    own = _root((_int64(1) << 32) // max(length, 1))
+    roots[place] = own
+    if not n_near:
+        return 0, 0
+    best, total = shares[0], _int64(0)
+    likeness = min((best * own) >> 28, CLASSES_OF_LIKENESS - 1)
+    for k in range(n_near):
+        part = (shares[k] << 8) // best
+        shares[k] = part * part
+        total += part * part
+    told = rows.told[: min(LOOK, n - j)]
+    told[:] = 0
+    for k in range(n_near):
+        share, of_row = np.int32((shares[k] << 12) // total), rows.kept[near[k], j : j + told.size]
+        for m in range(told.size):
+            told[m] += share * np.int32(of_row[m])
+    for m in range(told.size):
+        told[m] >>= 6
+    return n_near, likeness
 
 
 @jit

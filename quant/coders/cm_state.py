@@ -31,6 +31,15 @@ BLOCK = 8
 """Rows that are added to the covariance together."""
 LEAST_ROWS = 64
 """The first factorization is behind so many rows."""
+LOOK = 32
+"""Columns after which the rows that are like this one are looked for again."""
+NEAR = 4
+"""So many of them are used, at most."""
+FARTHEST = 7
+"""Errors are kept in half deviations of their column, up to this."""
+CLASSES_OF_LIKENESS = 16
+CHUNK = 64
+"""Rows whose scores are looked at together."""
 MARGIN = 2048
 """Bytes that one item may take, at least."""
 FULL, DAMAGED = -2, -1
@@ -68,6 +77,8 @@ class Plan(NamedTuple):
     """Columns that predict each other, a multiple of LANES."""
     growth: int
     """Factors are computed anew when there are a part of 1 / growth more rows."""
+    back: int = 0
+    """Rows before it that each row is compared with; 0: none."""
 
 
 class Tables(NamedTuple):
@@ -124,6 +135,29 @@ class Columns(NamedTuple):
     exponents: NDArray[np.int64]
 
 
+class Rows(NamedTuple):
+    """Earlier rows, each in its place: its number modulo the places.  Without them, one place."""
+
+    kept: NDArray[np.int8]
+    """(places, width): errors of the linear prediction, in half deviations of their column."""
+    columns: NDArray[np.int8]
+    """(width, places): the same."""
+    roots: NDArray[np.int32]
+    """(looks, places): 2**16 over the length of the row up to there."""
+    products: NDArray[np.int32]
+    """(places,): of the errors of this row and another's."""
+    block: NDArray[np.int16]
+    scores: NDArray[np.int32]
+    near: NDArray[np.int64]
+    """(NEAR,): places of those that are most alike."""
+    shares: NDArray[np.int64]
+    """(NEAR,): 12 fraction bits."""
+    told: NDArray[np.int32]
+    """(LOOK,): what they tell of the next errors, in their unit, 6 fraction bits."""
+    learned: NDArray[np.int64]
+    """(CLASSES_OF_LIKENESS, 4): products and squares that the gain is of, errors, and how many."""
+
+
 class Counts(NamedTuple):
     """What is learned of bits."""
 
@@ -165,6 +199,24 @@ def columns_of(plan: Plan) -> Columns:
         waiting=np.zeros((BLOCK, padded), np.float32),
         cumulative=np.zeros(plan.top + 2, np.int64),
         exponents=np.zeros(plan.top + 1, np.int64),
+    )
+
+
+def rows_of(plan: Plan, n_rows: int) -> Rows:
+    places = min(plan.back, n_rows) if plan.back else 1
+    width, looks = (plan.width, plan.width // LOOK + 1) if plan.back else (1, 1)
+    apart = places + -places % LANES + 5 * LANES  # else columns share lines of the cache
+    return Rows(
+        kept=np.zeros((places, width), np.int8),
+        columns=np.zeros((width, apart), np.int8),
+        roots=np.zeros((looks, apart), np.int32),
+        products=np.zeros(apart, np.int32),
+        block=np.zeros(apart, np.int16),
+        scores=np.zeros(CHUNK, np.int32),
+        near=np.zeros(NEAR, np.int64),
+        shares=np.zeros(NEAR, np.int64),
+        told=np.zeros(LOOK, np.int32),
+        learned=np.tile(np.array((0, 1024, 64 << 8, 64), np.int64), (CLASSES_OF_LIKENESS, 1)),
     )
 
 

@@ -322,8 +322,9 @@ class Counters:
 
 def cm(data: bytes, rows: int, columns: int) -> list[int]:
     version, flags, shift, top, centre, priors, ridge, factors = data[:8]
-    assert version == 2
-    width, at = varint(data, 8)
+    assert version in (2, 3)
+    back = 1 << data[8] if version == 3 else 0
+    width, at = varint(data, 9 if back else 8)
     origin, at = varint(data, at)
     variance, at = varint(data, at)
     transposed = flags & 1
@@ -333,6 +334,7 @@ def cm(data: bytes, rows: int, columns: int) -> list[int]:
         Bits(data[at:]), rows * columns, width or columns, shift, unzigzag(origin), top, centre,
         flags >> 1 & 1, flags >> 2 & 1, 100 * ridge, variance, (flags >> 3) + 12,
         1 << (priors >> 4), 1 << (priors & 15), 16 * (factors >> 4) + 16, factors & 15,
+        back,
     )  # fmt: skip
     if transposed:
         return [items[j * columns + i] for i in range(columns) for j in range(rows)]
@@ -342,7 +344,7 @@ def cm(data: bytes, rows: int, columns: int) -> list[int]:
 def walk(
     bits: Bits, n_items: int, width: int, shift: int, origin: int, top: int, centre: int,
     open_low: int, open_high: int, ridge: int, variance: int, learn: int, prior: int,
-    mean_prior: int, group: int, growth: int,
+    mean_prior: int, group: int, growth: int, back: int,
 ) -> list[int]:  # fmt: skip
     n_rows = -(-n_items // width)
     mean, column_sigma, error_sigma = [0] * width, [0] * width, [0] * width
@@ -357,6 +359,7 @@ def walk(
     per_column = n_rows >= 16 and width * 2 * (top + 1) <= 1 << 22
     by_sigma, by_column, low_bits, escapes = (Counters() for _ in range(4))
     weights = [list(FIRST_WEIGHTS) for _ in range(48)]
+    others = OtherRows(min(back, n_rows))
     items: list[int] = []
     for i in range(n_rows):
         n = min(width, n_items - i * width)
@@ -380,9 +383,15 @@ def walk(
         row_sigma = row_factor = factor = 0
         row_errors = group_errors = 1024
         row: list[int] = []
+        others.begin(i)
         for j in range(n):
             guess = level[j] + shifted[j] + 2048 >> 12 if ridge else mean[j]
-            guess = clip(guess, -16 * centre, 16 * (top - centre))
+            linear = guess = clip(guess, -16 * centre, 16 * (top - centre))
+            if back and i >= 64 and j and j % 32 == 0:
+                others.look()
+            if others.near:
+                guess += others.told(error_sigma[j])
+                guess = clip(guess, -16 * centre, 16 * (top - centre))
             start = guess + 8 >> 4
             row_energy, row_sum = sum(t * t for t in row), sum(row)
             left_over = budget + (row_sum**2 << 8) // n - (row_energy << 8)
@@ -391,9 +400,13 @@ def walk(
                     found = (row_errors - group_errors) * (exp2(128 * (factor + 64)) >> 6) >> 16
                     row_weight += 3 * (min(found, 1 << 14) - 2048) * row_sigma >> 6
                     row_weight = clip(row_weight, -(1 << 17), 1 << 17)
+                    if others.near and j % 32:
+                        rest = clip(factor - others.nearer, -64, 64)
+                        found = (row_errors - group_errors) * (exp2(128 * (rest + 64)) >> 6) >> 16
+                        others.count(found)
                     group_errors = row_errors
                 row_sigma = sigma_index((row_errors << 8) // (4 + j)) - 48
-                factor = row_factor = row_weight * row_sigma >> 16
+                factor = row_factor = (row_weight * row_sigma >> 16) + others.nearer
                 if i >= 4:
                     beyond = clip(left_over - expected, -(1 << 36), 1 << 36)
                     room = 2 * expected_squares + noise + 256
@@ -465,8 +478,10 @@ def walk(
             items.append(whole)
             error = clip(16 * t - guess, -2047, 2047)
             if ridge:
+                of_linear = clip(16 * t - linear, -2047, 2047)
                 for k in range(j + 1, min(j // group * group + group, n)):
-                    shifted[k] += lower[j][k] * error
+                    shifted[k] += lower[j][k] * of_linear
+                others.keep(of_linear, error_sigma[j])
             row.append(t)
             expected, expected_squares = rest, rest_squares
             sums[j] += t
@@ -491,6 +506,69 @@ def walk(
                 ]
     bits.finish()
     return items
+
+
+class OtherRows:
+    """The rows before, by their places: what those that are most alike tell of this one."""
+
+    def __init__(self, n_places: int) -> None:
+        self.n_places = n_places
+        self.kept: list[list[int]] = [[] for _ in range(n_places)]
+        self.roots: list[list[int]] = [[] for _ in range(n_places)]
+        self.learned = [[0, 1024, 64 << 8, 64] for _ in range(16)]
+
+    def begin(self, i: int) -> None:
+        self.place = i % self.n_places if self.n_places else 0
+        self.candidates = [r for r in range(min(i, self.n_places)) if r != self.place]
+        self.row: list[int] = []
+        self.own_roots: list[int] = []
+        self.near: list[tuple[int, int]] = []
+        self.nearer = self.last = 0
+        if self.n_places:
+            self.kept[self.place], self.roots[self.place] = self.row, self.own_roots
+
+    def look(self) -> None:
+        j = len(self.row)
+        scores = [
+            (
+                -sum(a * b for a, b in zip(self.row, self.kept[r], strict=False))
+                * root[j // 32 - 1],
+                r,
+            )
+            for r in self.candidates
+            if (root := self.roots[r])
+        ]
+        best = [(-score, r) for score, r in sorted(scores)[:4] if score < 0]
+        root = math.isqrt(2**32 // max(sum(z * z for z in self.row), 1))
+        self.own_roots.append(root)
+        self.near, self.likeness, self.nearer = [], 0, 0
+        if best:
+            highest = best[0][0]
+            parts = [((score << 8) // highest) ** 2 for score, _ in best]
+            self.near = [
+                ((p << 12) // sum(parts), r) for p, (_, r) in zip(parts, best, strict=True)
+            ]
+            self.likeness = min(highest * root >> 28, 15)
+            products, squares, errors, n = self.learned[self.likeness]
+            self.gain = clip((products << 8) // squares, 0, 512)
+            self.nearer = sigma_index((errors << 8) // n) - 48
+
+    def told(self, sigma: int) -> int:
+        j = len(self.row)
+        self.last = sum(share * self.kept[r][j] for share, r in self.near) >> 6
+        unit = exp2(64 * (112 - sigma)) >> 15
+        return self.gain * self.last * unit + (1 << 21) >> 22
+
+    def count(self, found: int) -> None:
+        self.learned[self.likeness][2] += min(found, 1 << 14)
+        self.learned[self.likeness][3] += 8
+
+    def keep(self, error: int, sigma: int) -> None:
+        z = clip(error * exp2(64 * sigma) + (1 << 29) >> 30, -7, 7)
+        self.row.append(z)
+        if self.near:
+            self.learned[self.likeness][0] += z * self.last
+            self.learned[self.likeness][1] += self.last**2 >> 6
 
 
 def distribution(guess: int, sigma: int, goal: int, room: int, top: int, centre: int) -> list[int]:

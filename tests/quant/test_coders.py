@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from pgolf_codec.errors import CoderError, CoderNotFoundError, FormatError
 from pgolf_codec.quant import coders
-from pgolf_codec.quant.coders import ans
+from pgolf_codec.quant.coders import ans, cm
 from pgolf_codec.quant.coders.machine_code import SOURCES, STATIC_SOURCES
 from pgolf_codec.quant.coders.numbers import NumberWriter
 from pgolf_codec.quant.coders.registry import BUILT_IN
@@ -200,6 +201,46 @@ def test_a_golden_predicted_stream() -> None:
     assert np.array_equal(coders.decode(bytes.fromhex(PREDICTED_STREAM)), values)
 
 
+def test_a_golden_stream_of_rows_that_are_alike() -> None:
+    assert np.array_equal(coders.decode(bytes.fromhex(ALIKE_STREAM)), golden_rows())
+
+
+def golden_rows() -> NDArray[np.int64]:
+    row, column = np.arange(90)[:, None], np.arange(66)
+    kind = row * row % 23 % 5
+    items = (kind * 13 + column * column * 3 + column * kind * 5) % 7 // 2 - 1
+    return np.asarray(items + (row * 31 + column * 17 + row * column) % 97 // 96)
+
+
+ALIKE_STREAM = (
+    "0e025a4203300004021202f20b0001bd9306c09a1e91410ceb1e9ad7f82c8f0c02cb71def6244971bfdccb80"
+    "a782b56e21c83d19a2250024b9d4a124e7e95d690be48b1fcd29d33f1f18765ce615cbe7fed646f2a265cd1d"
+    "e9609f94d941d385d7d2f7844c96f2cdcd58047cafd0b4f0cbd2ed2dae94ce7e72b5a23869c0defca6eed618"
+    "e3fa2e378e160b5027b23dce2ce10cbf8bf660b2f0ab2d9cb4815827cb07d8fc8031e1085a4e89febaab9115"
+    "6794ccc783fb0f71450c9a43e37f44505b9fdd555afda2d44c5948863f4a8adfe2938072bb05468c736d9bcd"
+    "82cca5c723c3a0c8a5c54b93a8df73ef1fee2c578ec5b8085c75c3ad859ac8206d0fea78b357ea52fb9a17e4"
+    "cbc6ddf3d666bbf8b311c728c70a41c78ad1410b82ea84659bc5daa4d4008605426622b4e060472299f0a473"
+    "e4f8389055885d84c853c895090151c54ac946524c446f43dc9bd558888cdff64779959ceb600eab89a525af"
+    "fbb2fe68f5775274470891bb4a6c88543c677d953319c2d1424934272ae11a4a47bf656f806efb4fa5373280"
+    "13c169bf6b6c29a50ba96402160e5428a18016fec84d26b665d12a5da069a3ae0f46589ad2dfe2ae05170883"
+    "8f00d9fac55ad006c52c44ca2fe8845b3e02b9b7315ef741e0709175ec8d94de81bbe3be893b11a5ce19b046"
+    "4ac0e0dd4f6d5ed18597eade081219eeab0dc41831d709865a3238234234513ca97a113801139265d57760e6"
+    "00bdccef69d2c3375d57276d343b558617c461abba6251dd3b93aaa12166ebaefcceb7ca30dc494354268f95"
+    "8194af21e8e863b169fcf6308e035660d7612251d3f158684ac6704ce9331a85641242e7bca510ae55696fca"
+    "424c744decde5d067fa0c70a9b221dcf49be82625f3e62c7b50d9fcc1272ea3fe198eea8d6b767b6f531a3c9"
+    "be8361b0250271f16a13f33daa745c51d9aac65f550515932aca5d7330609d3261e0f76368e1deb180f015c1"
+    "d484a391fc113cc6ea49b7bc870fb6bd4c6dcfb4f12e41a009f10504f826d8711a85d0834aacfaf379e611c0"
+    "e6d9c49c411565a4ff659bf9ae9ad455026660132d33fd98336371ac5cebccd75e677c792d689dc3c6a41bda"
+    "d84968f2442a80473a34a79c36ea64285f035f252f922f2d1977506e3babe9648371738b300ad348991b46fb"
+    "6b53dcbf90b6153881fbe4722ff56f6cfd4fdbf8f753744838058ac00dcae685a512ece0a3a2fa89537d2cff"
+    "68b5b57efe61d1658a4349835dbf063f406e8b82e323bca2dd5fabc4c4b241e583fd7966a1d308c3bf4ad9c4"
+    "875900c6bbc1a84b1178da11050cc0bbe104ebc1b8b4db5a90087a51d8e6d441fe254d0522be5012fd3b4050"
+    "3c784ec51781fdb3051c7f17ff45937f05712b1a923c881af904a42e1612f53ed2235224299482a158df8e53"
+    "28ef478c7db373d25775c034031c61801e45f777d0f8d8499a6ecda767e42f906dfebec903a30efd5d8c9ea5"
+    "5e39dbfc2a"
+)
+
+
 PREDICTED_STREAM = (
     "0d0250063d07a1a8c8f23a121dfe237cacbdd93f4065f2077624df76006049521a87f78d12f3253270e7c146"
     "51f9bf4297016149989402d59b20dc37f7bde5a15c818b066027646fe22d82dd3c96d79c2600099690d9d786"
@@ -227,6 +268,60 @@ def n_found_out(stream: bytes, n_tries: int) -> int:
         except (FormatError, CoderNotFoundError):
             found_out += 1
     return found_out
+
+
+def alike(
+    n_rows: int, n_columns: int, n_kinds: int, spread: float, scale: float
+) -> NDArray[np.int64]:
+    """Rows that are one of so many, and noise."""
+    rng = np.random.default_rng(13)
+    some = rng.normal(0, 1, (n_kinds, n_columns))[rng.integers(0, n_kinds, n_rows)]
+    items = some + rng.normal(0, spread, some.shape)
+    return np.rint(scale * items).astype(np.int64)
+
+
+@pytest.mark.parametrize(("scale", "back"), [(3.0, 64), (0.7, 128), (900.0, 2048)])
+def test_rows_that_are_alike(scale: float, back: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared with all rows before, or with the last 64; int6, few levels, low bits."""
+    monkeypatch.setattr(cm, "_ALIKE_ROWS", 100)
+    monkeypatch.setattr(cm, "BACK", back)
+    values = alike(130, 68, 30, 0.3, scale)
+    stream = coders.encode(values, "cm")
+    start = coders.stream_info(stream).payload_start
+    assert stream[start] == 3
+    assert 1 << stream[start + 8] == back
+    assert np.array_equal(coders.decode(stream), values)
+    assert reference_coders.decode(stream) == (values.shape, values.reshape(-1).tolist())
+    monkeypatch.setattr(cm, "_ALIKE", 2.0)
+    without = coders.encode(values, "cm")
+    assert without[start] == 2
+    if scale < 900:
+        assert len(stream) < 0.98 * len(without)
+
+
+def test_rows_that_are_alike_pay() -> None:
+    """And where they are not, streams are as before: version 2."""
+    values = alike(600, 128, 100, 0.5, 3.0)
+    unlike = np.rint(np.random.default_rng(14).normal(0, 3, (600, 128))).astype(np.int64)
+    found, other = coders.encode(values, "cm"), coders.encode(unlike, "cm")
+    start = coders.stream_info(found).payload_start
+    assert (found[start], other[start]) == (3, 2)
+    assert len(found) < 0.94 * len(coders.encode(values, "ans-scale"))
+
+
+def test_rows_that_are_compared_and_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cm, "_ALIKE_ROWS", 100)
+    stream = coders.encode(alike(110, 72, 30, 0.3, 3.0), "cm")
+    assert n_found_out(stream, 100) > 5
+    for back in (0, 15, 40, 255):  # one place; more than are allowed
+        head = bytearray(stream)
+        head[coders.stream_info(stream).payload_start + 8] = back
+        if back:
+            with pytest.raises(FormatError, match="a head that is not possible"):
+                coders.decode(bytes(head))
+        else:
+            with contextlib.suppress(FormatError):
+                assert coders.decode(bytes(head)).shape == (110, 72)
 
 
 @pytest.mark.parametrize("coder", BUILT_IN)
