@@ -1,24 +1,26 @@
 """Losses and step times of small models of several sizes and lengths, for docs/SCALING.md.
 
-    taskset -c 1 python benchmarks/scaling.py --tokens TOKENS --work DIR
+    taskset -c 1 python benchmarks/scaling.py --tokens TOKENS --work DIR [--build WORK ...]
 
 ``TOKENS`` is as for ``benchmarks/recipes.py``.  Every run has a schedule of its own, by steps, so
 its result does not depend on what else the machine does; times are of the process's CPU.  A run
-that is in the JSON is not done again.
+that is in the JSON is not done again.  ``--build`` adds the finished run in the work folder of a
+build of ``nano``, measured on the same rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import cpu_training
 import numpy as np
+from scaling_fit import Fit, Point, fit, without
 
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
@@ -26,21 +28,31 @@ from pgolf_codec.lm.presets import load_preset
 
 RESULTS = Path(__file__).with_name("results") / "scaling.json"
 
+PAIRS = "d 256, pair table"
 SIZES: dict[str, dict[str, Any]] = {
     "d 64": {"n_layers": 2, "d_model": 64, "n_heads": 2, "n_kv_heads": 1, "d_head": 32},
     "d 128": {"n_layers": 3, "d_model": 128, "n_heads": 2, "n_kv_heads": 1, "d_head": 64},
     "d 192": {"n_layers": 4, "d_model": 192, "n_heads": 3, "n_kv_heads": 1, "d_head": 64},
     "d 256": {},
+    PAIRS: {"bigram_buckets": 16_384, "bigram_dim": 64},
 }
-"""Changes of nano, with a hidden width of four times the model's and no pair table."""
-EXPONENTS = [round(0.02 * i, 2) for i in range(5, 31)]
+"""Changes of nano without its pair table, with a hidden width of four times the model's."""
+BUILD = "nano"
+"""Name of the runs of builds."""
 RECORDS: tuple[dict[str, Any], ...] = (
     {"preset": "baseline", "ms_per_step": 43.54, "n_steps": 13_780, "val_bpb": 1.2172},
     {"preset": "record-1.1194", "ms_per_step": 83.59, "n_steps": 7_179, "val_bpb": 1.1379},
 )
 """Published logs on 8 H100: the last validation before quantization, of full precision."""
-LENGTHS = (262_144, 524_288, 1_048_576)
-"""Tokens."""
+_SHORT = (262_144, 524_288, 1_048_576)
+LENGTHS: dict[str, tuple[int, ...]] = {
+    "d 64": (*_SHORT, 2_097_152, 4_194_304),
+    "d 128": (*_SHORT, 2_097_152),
+    "d 192": _SHORT,
+    "d 256": _SHORT,
+    PAIRS: _SHORT[-1:],
+}
+"""Tokens that a size is trained on; the small ones longer, as they can be."""
 
 
 def recipe(size: str) -> tuple[ModelConfig, TrainConfig]:
@@ -48,15 +60,9 @@ def recipe(size: str) -> tuple[ModelConfig, TrainConfig]:
     changes = SIZES[size]
     n_layers = changes.get("n_layers", model.n_layers)
     d_model = changes.get("d_model", model.d_model)
-    model = dataclasses.replace(
-        model,
-        **changes,
-        d_hidden=4 * d_model,
-        windows=model.windows[:n_layers],
-        rope_dims=16,
-        bigram_buckets=0,
-        bigram_dim=0,
-    )
+    values = {"bigram_buckets": 0, "bigram_dim": 0, "rope_dims": 16, **changes}
+    windows = model.windows[:n_layers]
+    model = dataclasses.replace(model, **values, d_hidden=4 * d_model, windows=windows)
     return model, train
 
 
@@ -95,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--build", type=Path, action="append", default=[], metavar="WORK")
     parser.add_argument("--one", nargs="+", help="a size and lengths; for the program's own use")
     a = parser.parse_args()
     a.work.mkdir(parents=True, exist_ok=True)
@@ -103,69 +110,116 @@ def main() -> None:
         (a.work / "result.json").write_text(json.dumps(found))
         return
     for size in SIZES:
-        results: dict[str, Any] = (
-            json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
-        )
+        results = read()
         done = {(run["size"], run["n_tokens"]) for run in results["runs"]}
-        lengths = [str(n) for n in LENGTHS if (size, n) not in done]
+        lengths = [str(n) for n in LENGTHS[size] if (size, n) not in done]
         if not lengths:
             continue
         one = "--one", size, *lengths
         cpu_training.in_a_process(__file__, "--tokens", a.tokens, "--work", a.work, *one)
         results["runs"] += json.loads((a.work / "result.json").read_text())
-        write(results)
-    write(json.loads(RESULTS.read_text()))
+        store(results)
+    results = read()
+    built = [measure_build(work) for work in a.build]
+    again = {run["n_tokens"] for run in built}
+    others = [r for r in results["runs"] if r["size"] != BUILD or r["n_tokens"] not in again]
+    store(conclusions([*others, *built]))
 
 
-def write(results: dict[str, Any]) -> None:
-    """Store runs, with what is fitted to them and extrapolated."""
-    results["loss_fit"] = fit_losses(results["runs"])
-    results["time_fit"] = fit_times(results["runs"])
-    results["records"] = [record(**values) for values in RECORDS]
-    mfu = [r["mfu"] for r in results["records"]]
-    results["extrapolated"] = [
-        extrapolate(preset, results["loss_fit"], min(mfu), max(mfu))
-        for preset in ("baseline", "record-1.1194", "golf")
-    ]
+def read() -> dict[str, Any]:
+    """What is stored: ``runs``, and all of :func:`conclusions`."""
+    stored: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
+    return stored
+
+
+def store(results: dict[str, Any]) -> None:
     with replacing(RESULTS, overwrite=True) as file:
         file.write((json.dumps(results, indent=1) + "\n").encode())
 
 
-def fit_losses(runs: list[dict[str, Any]]) -> dict[str, float] | None:
-    """L = E + A / N**alpha + B / D**beta by least squares: a grid of exponents, the rest linear.
+def measure_build(work: Path) -> dict[str, Any]:
+    """The model that a build has trained, on the rows that the other runs are measured on."""
+    import torch
 
-    N: weights that a token is multiplied with; D: tokens.  None for fewer runs than unknowns.
-    """
-    if len(runs) < 6:
-        return None
-    n = np.array([weights_used(run) for run in runs])
-    d = np.array([run["n_tokens"] for run in runs])
-    loss = np.array([run["val_loss"] for run in runs])
-    best: dict[str, float] | None = None
-    for alpha in EXPONENTS:
-        for beta in EXPONENTS:
-            columns = np.stack((np.ones(len(runs)), n**-alpha, d**-beta), axis=1)
-            scales = columns.max(axis=0)
-            found, _ = nnls(columns / scales, loss)
-            rms = float(np.sqrt(np.mean((columns / scales @ found - loss) ** 2)))
-            if best is None or rms < best["rms"]:
-                e, a, b = (float(x) for x in found / scales)
-                best = {"E": e, "A": a, "alpha": alpha, "B": b, "beta": beta, "rms": rms}
-    return best
+    from pgolf_codec.lm.conversion.export import load_checkpoint
+    from pgolf_codec.lm.train import validation_bits
+    from pgolf_codec.lm.training.flops import flops_per_token
+    from pgolf_codec.lm.training.rows import open_tokens
+
+    torch.set_num_threads(1)
+    _, config, _ = load_preset("nano")
+    path = work / "run" / "checkpoint.pt"
+    model = load_checkpoint(path, config.seq_len)
+    data = open_tokens(work / "tokens", config.seq_len)
+    n_val = cpu_training.VAL_ROWS * config.seq_len
+    bits = validation_bits(model, model, data.val[:n_val], config.seq_len)
+    n_steps = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["step"]
+    batch_tokens = config.batch_rows * config.seq_len
+    return {
+        "size": BUILD,
+        "n_params": sum(p.numel() for p in model.parameters()),
+        "n_head_params": model.config.vocab_size * model.config.d_model,
+        "n_matrix_params": sum(p.numel() for _, p in model.kinds()["matrices"]),
+        "flops_per_token": flops_per_token(model, config.seq_len),
+        "n_tokens": n_steps * batch_tokens,
+        "val_loss": round(bits * math.log(2) / n_val, 5),
+        "val_bpb": round(bits / (data.val_bytes * n_val / len(data.val)), 5),
+        "batch_tokens": batch_tokens,
+    }
 
 
-def nnls(columns: Any, values: Any) -> tuple[Any, float]:
-    """Least squares with coefficients of at least 0: the best of all sets of columns."""
-    best, best_error = np.zeros(columns.shape[1]), float("inf")
-    for chosen in itertools.product((False, True), repeat=columns.shape[1]):
-        used = np.flatnonzero(chosen)
-        found = np.zeros(columns.shape[1])
-        if used.size:
-            found[used] = np.linalg.lstsq(columns[:, used], values, rcond=None)[0]
-        error = float(np.sum((columns @ found - values) ** 2))
-        if (found >= 0).all() and error < best_error:
-            best, best_error = found, error
-    return best, best_error
+def conclusions(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs, with what is fitted to them, how that fails, and what it extrapolates to."""
+    order = [*SIZES, BUILD]
+    runs = sorted(runs, key=lambda run: (order.index(run["size"]), run["n_tokens"]))
+    points = [point_of(run) for run in runs]
+    curve = fit(points)
+    for run, point in zip(runs, points, strict=True):
+        run["residual"] = round(curve.loss(point.n, point.d, point.pairs) - point.loss, 4)
+    curves, left_out = {"all": curve}, []
+    for name, out in left_out_runs(runs).items():
+        curves[name], off = without(points, [point_of(run) for run in out])
+        left_out.append(
+            {
+                "without": name,
+                "runs": [{"size": run["size"], "n_tokens": run["n_tokens"]} for run in out],
+                "off": [round(nats, 4) for nats in off],
+                "fit": curves[name].to_dict(),
+            }
+        )
+    records = [record(**values) for values in RECORDS]
+    mfu = [r["mfu"] for r in records]
+    nats_of_a_bpb = float(np.median([run["val_loss"] / run["val_bpb"] for run in runs]))
+    return {
+        "runs": runs,
+        "loss_fit": curve.to_dict(),
+        "left_out": left_out,
+        "time_fit": fit_times(runs),
+        "records": records,
+        "extrapolated": [
+            extrapolate(preset, curves, nats_of_a_bpb, min(mfu), max(mfu))
+            for preset in ("baseline", "record-1.1194", "golf")
+        ],
+    }
+
+
+def point_of(run: dict[str, Any]) -> Point:
+    """A run as the fit takes it."""
+    pairs = run["size"] in (PAIRS, BUILD)
+    return Point(weights_used(run), run["n_tokens"], run["val_loss"], pairs)
+
+
+def left_out_runs(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What the curve through all others is to predict."""
+    built = [run for run in runs if run["size"] == BUILD]
+    small = [run for run in runs if run["size"] != BUILD]
+    longest = max(small, key=lambda run: run["n_tokens"])
+    named = {
+        "nano's longer run": built[-1:],
+        "nano's runs": built,
+        "the longest small run": [longest],
+    }
+    return {name: out for name, out in named.items() if out}
 
 
 def weights_used(run: dict[str, Any]) -> float:
@@ -175,8 +229,9 @@ def weights_used(run: dict[str, Any]) -> float:
 
 def fit_times(runs: list[dict[str, Any]]) -> dict[str, float] | None:
     """CPU nanoseconds a token = fixed + operations / speed; None for a single size."""
-    flops = np.array([run["flops_per_token"] for run in runs])
-    ns = np.array([1e6 * run["cpu_ms_per_step"] / run["batch_tokens"] for run in runs])
+    timed = [run for run in runs if "cpu_ms_per_step" in run]
+    flops = np.array([run["flops_per_token"] for run in timed])
+    ns = np.array([1e6 * run["cpu_ms_per_step"] / run["batch_tokens"] for run in timed])
     if len(set(flops.tolist())) < 2:
         return None
     slope, fixed = np.polyfit(flops, ns, 1)
@@ -215,9 +270,9 @@ def record(preset: str, ms_per_step: float, n_steps: int, val_bpb: float) -> dic
 
 
 def extrapolate(
-    preset: str, fit: dict[str, float] | None, low: float, high: float
+    preset: str, curves: dict[str, Fit], nats_of_a_bpb: float, low: float, high: float
 ) -> dict[str, Any]:
-    """Steps and tokens of 10 minutes on 8 H100 at MFUs, and what the fit makes of them."""
+    """Steps and tokens of 10 minutes on 8 H100 at MFUs, and what each curve makes of them."""
     from pgolf_codec.lm.training.flops import PEAK_FLOPS
 
     flops, n, train = sizes_of(preset)
@@ -226,16 +281,14 @@ def extrapolate(
     for name, mfu in (("slow", low), ("fast", high)):
         seconds = flops * tokens / (mfu * 8 * PEAK_FLOPS["H100"])
         n_steps = int(600 / seconds)
+        losses = {name: curve.loss(n, n_steps * tokens) for name, curve in curves.items()}
         out[name] = {
             "mfu": mfu,
             "ms_per_step": round(1000 * seconds, 1),
             "n_steps": n_steps,
             "n_tokens": n_steps * tokens,
+            "bpb": {name: round(loss / nats_of_a_bpb, 3) for name, loss in losses.items()},
         }
-        if fit is not None:
-            loss = fit["E"] + fit["A"] * n ** -fit["alpha"]
-            loss += fit["B"] * (n_steps * tokens) ** -fit["beta"]
-            out[name]["fitted_loss"] = round(loss, 3)
     return out
 
 

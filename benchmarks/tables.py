@@ -58,6 +58,7 @@ TABLES = (
     Table("artifacts", "docs/QUANTIZERS.md", weights.artifacts),
     Table("portability", "docs/PORTABILITY.md", speed.portability),
     Table("recipes", "docs/TRAINING.md", training.recipes),
+    Table("case_operators", "docs/DATA.md", training.case_operators),
     Table("scaling", "docs/SCALING.md", training.scaling),
 )
 

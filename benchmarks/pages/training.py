@@ -57,9 +57,26 @@ def recipes(results: dict[str, Any]) -> str:
     return out
 
 
+def case_operators(results: dict[str, Any]) -> str:
+    """The same text with and without, seed by seed."""
+    runs = {(run["seed"], run["case"]): run for run in results["runs"]}
+    rows = []
+    for seed in sorted({seed for seed, case in runs if case}):
+        bpb = [runs[seed, case]["text_bpb"] for case in (False, True)]
+        rows.append([str(seed), *(f"{value:.4f}" for value in bpb), f"{bpb[0] - bpb[1]:.4f}"])
+    plain, case = runs[1, False], runs[1, True]
+    return (
+        markdown(["seed", "without", "with case operators", "gain"], rows)
+        + f"\nBits per byte of `{results['text']}`, {plain['n_bytes']:,} bytes, by `nano`'s graph "
+        f"after {plain['n_tokens']:,} tokens: {plain['bytes_seen']:,} bytes of "
+        f"`{results['train']}` without and {case['bytes_seen']:,} with operators. Vocabularies of "
+        f"4,096 were trained on {plain['sample_bytes']:,} other bytes of it.\n"
+    )
+
+
 def scaling(results: dict[str, Any]) -> str:
-    """Runs, the curves through them, and what these say of 8 H100."""
-    head = ["model", "weights used", "tokens", "nats a token", "bpb", "CPU ms a step"]
+    """Runs, the curve through them, what it says of runs left out, and of 8 H100."""
+    head = ["model", "weights used", "tokens", "nats a token", "bpb", "fit, nats", "CPU ms a step"]
     out = markdown(
         head,
         [
@@ -69,24 +86,33 @@ def scaling(results: dict[str, Any]) -> str:
                 f"{run['n_tokens']:,}",
                 f"{run['val_loss']:.3f}",
                 f"{run['val_bpb']:.3f}",
-                f"{run['cpu_ms_per_step']:.0f}",
+                f"{run['residual']:+.3f}",
+                f"{run['cpu_ms_per_step']:.0f}" if "cpu_ms_per_step" in run else "",
             ]
             for run in results["runs"]
         ],
     )
-    if fit := results.get("loss_fit"):
-        out += (
-            f"\nloss = {fit['E']:.3f} + {fit['A']:.3g} / N^{fit['alpha']:.2f} + "
-            f"{fit['B']:.3g} / D^{fit['beta']:.2f}, off by {fit['rms']:.3f} nats (root mean "
-            "square) on the runs above.\n"
-        )
-    if fit := results.get("time_fit"):
+    out += f"\nThe curve through all, {formula(results['loss_fit'])}, is off by "
+    out += f"{results['loss_fit']['rms']:.3f} nats (root mean square).\n"
+    if fit := results["time_fit"]:
         out += (
             f"A token costs {fit['fixed_ns'] / 1000:.0f} µs of a core, and its operations at "
             f"{fit['gflops_per_s']:.0f} GFLOP/s.\n"
         )
-    if not (found := results.get("extrapolated")):
-        return out
+    out += "\n" + markdown(
+        ["curve through all runs but", "it", "says of these, nats"],
+        [
+            [
+                left["without"],
+                formula(left["fit"]),
+                ", ".join(
+                    f"{nats:+.3f} at {run['n_tokens'] / 1e6:.1f}M tokens"
+                    for nats, run in zip(left["off"], left["runs"], strict=True)
+                ),
+            ]
+            for left in results["left_out"]
+        ],
+    )
     out += "\n" + markdown(
         ["published log, 8 H100", "ms a step", "steps", "bpb before packing", "MFU"],
         [
@@ -100,23 +126,27 @@ def scaling(results: dict[str, Any]) -> str:
             for r in results["records"]
         ],
     )
-    head = ["preset, 10 minutes", "MFU assumed", "ms a step", "steps", "tokens", "fitted nats"]
+    curves = ["all", *(left["without"] for left in results["left_out"])]
+    names = ["bpb by all runs", *(f"without {name}" for name in curves[1:])]
+    head = ["preset, 10 minutes", "MFU assumed", "ms a step", "steps", "tokens", *names]
+    rows = [
+        [
+            f"`{row['preset']}`",
+            f"{row[way]['mfu']:.1%}",
+            f"{row[way]['ms_per_step']}",
+            f"{row[way]['n_steps']:,}",
+            f"{row[way]['n_tokens'] / 1e9:.2f} G",
+            *(f"{row[way]['bpb'][name]:.3f}" for name in curves),
+        ]
+        for row in results["extrapolated"]
+        for way in ("slow", "fast")
+    ]
+    return out + "\n" + markdown(head, rows)
+
+
+def formula(fit: dict[str, float]) -> str:
+    """A fit, as it is written."""
     return (
-        out
-        + "\n"
-        + markdown(
-            head,
-            [
-                [
-                    f"`{row['preset']}`",
-                    f"{row[way]['mfu']:.1%}",
-                    f"{row[way]['ms_per_step']}",
-                    f"{row[way]['n_steps']:,}",
-                    f"{row[way]['n_tokens'] / 1e9:.2f} G",
-                    str(row[way].get("fitted_loss", "")),
-                ]
-                for row in found
-                for way in ("slow", "fast")
-            ],
-        )
+        f"{fit['E']:.2f} + {fit['A']:.3g} / N^{fit['alpha']:.2f} + "
+        f"{fit['B']:.3g} / D^{fit['beta']:.3f} - {fit['P']:.3f} with a pair table"
     )
