@@ -6,12 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pgolf_codec.errors import ConfigError
+from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import BOS_ID
 from pgolf_codec.lm.data.dataset import open_dataset
 from pgolf_codec.lm.data.shards import Ids, TokenStream
@@ -48,11 +49,11 @@ class Tokens:
 def open_tokens(folder: Path, seq_len: int) -> Tokens:
     """The files of :mod:`pgolf_codec.lm.build`, or a data set of shards.
 
-    Raises :class:`ConfigError` if there are neither or less than a row, and what
-    :func:`open_dataset` raises.
+    Raises :class:`ConfigError` if there are neither or less than a row,
+    :class:`CorruptError` for a ``val.json`` that is none, and what :func:`open_dataset` raises.
     """
     if (folder / "val.json").is_file():
-        facts = json.loads((folder / "val.json").read_text())
+        facts = _facts(folder / "val.json")
         train: Ids | TokenStream = np.memmap(folder / "train.bin", dtype="<u2", mode="r")
         val: Ids = np.fromfile(folder / "val.bin", dtype="<u2")
         n_bytes, n_compared, n_symbols = facts["n_bytes"], facts.get("n_compared"), None
@@ -76,6 +77,17 @@ def open_tokens(folder: Path, seq_len: int) -> Tokens:
         n_symbols=n_symbols,
         name=folder.resolve().name,
     )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a build, or a submission's run, says of its validation text."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict) or type(facts.get("n_bytes")) is not int or facts["n_bytes"] < 1:
+        raise CorruptError(f"{path}: does not say how many bytes the text has")
+    return facts
 
 
 class Rows:

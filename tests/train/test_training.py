@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import toy_recipe
 
-from pgolf_codec.errors import ConfigError
+from pgolf_codec.errors import ConfigError, CorruptError
 from pgolf_codec.lm.config import ModelConfig, TrainConfig
 
 torch = pytest.importorskip("torch")
@@ -229,6 +229,13 @@ def test_a_model_for_other_symbols_than_those_of_the_tokens(
     data = replace(rows_of.open_tokens(tokens, 64), n_symbols=321)
     with pytest.raises(ConfigError, match="vocab_size 320, the tokenizer of tokens 321"):
         lm_train.need_fitting(data, tiny)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"n_bytes": 0}', '{"n_bytes": "9"}', "\xff"])
+def test_a_validation_text_without_its_bytes(tokens: Path, text: str) -> None:
+    (tokens / "val.json").write_text(text, encoding="latin-1")
+    with pytest.raises(CorruptError, match=r"val\.json: does not say how many bytes"):
+        rows_of.open_tokens(tokens, 64)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(
