@@ -1,14 +1,16 @@
 """Entropy coders of weights, side by side on the same integers.
 
-    python benchmarks/coders.py CHECKPOINT [--nncodec PYTHON] [--only CODER ...]
+    python benchmarks/coders.py CHECKPOINT [--ternary CHECKPOINT] [--nncodec PYTHON]
+                                           [--sets SET ...] [--only CODER ...]
 
 writes benchmarks/results/coders.json.  Sets: the matrices of CHECKPOINT as int6 (rows
-clipped at 12.85 deviations) and as ternary, with BitNet's threshold and with that of the
-least squared error; synthetic ones whose true entropy is known:
+clipped at 12.85 deviations) and as ternary, with a scale a row, with one a matrix (BitNet
+b1.58), and with the threshold of the least squared error; those of a model that was
+trained with ternary layers (``--ternary``); synthetic ones whose true entropy is known:
 normal numbers with row and column scales.  ``lrzip`` is taken where it is installed,
 NNCodec where --nncodec names a Python that has it.  Bytes are of whole streams; speeds are
-of processor time, one thread.  With ``--only``, the rows of other coders and programs
-stay as they were.
+of processor time, one thread.  With ``--sets`` the other sets stay as they were, with
+``--only`` the rows of other coders and programs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from pgolf_codec.quant.rounding import Scheme, quantize
 
 RESULT = Path(__file__).parent / "results" / "coders.json"
 CLIP = Scheme("int6", 12.85)
-LEAST_ERROR = Scheme("ternary", 0.61)
+TERNARY = ("ternary", "ternary/matrix", "ternary:0.61")
 SHAPES = ((1024, 256), (256, 1024), (512, 512), (4096, 256))
 ROW_SPREAD, COLUMN_SPREAD = 0.3, 0.3
 """Deviations of the natural logarithm of the scales."""
@@ -60,6 +62,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--nncodec", metavar="PYTHON")
+    parser.add_argument("--ternary", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("--sets", nargs="*", metavar="SET")
     parser.add_argument("--only", nargs="*", metavar="CODER")
     options = parser.parse_args()
     floats = {
@@ -68,19 +72,20 @@ def main() -> None:
         if tensor.is_float and len(tensor.shape) == 2 and min(tensor.shape) > 2
     }
     synthetic, synthetic_bits = synthetic_int6()
-    sets = {
-        "checkpoint int6": ({k: quantize(w, CLIP).values for k, w in floats.items()}, None),
+    sets: dict[str, tuple[Tensors, float | None]] = {
+        "checkpoint int6": (quantized(floats, CLIP), None),
         "synthetic int6": (synthetic, synthetic_bits),
-        "checkpoint ternary": (
-            {k: quantize(w, Scheme("ternary")).values for k, w in floats.items()}, None,
-        ),
-        "checkpoint ternary:0.61": (
-            {k: quantize(w, LEAST_ERROR).values for k, w in floats.items()}, None,
-        ),
-    }  # fmt: skip
-    before: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
+    }
+    for scheme in TERNARY:
+        sets[f"checkpoint {scheme}"] = (quantized(floats, Scheme.parse(scheme)), None)
+    if options.ternary is not None:
+        sets["trained ternary"] = (trained_ternary(options.ternary), None)
+    partly = options.only or options.sets
+    before: dict[str, Any] = json.loads(RESULT.read_text()) if partly else {}
     result: dict[str, Any] = {}
     for name, (tensors, true_bits) in sets.items():
+        if options.sets and name not in options.sets:
+            continue
         if options.only and name not in before:
             continue  # a set that was never measured whole
         rows = compare(tensors, options.only or coder_names())
@@ -101,6 +106,20 @@ def main() -> None:
         for total in sums:
             print(name, total["coder"], total["coded_bytes"], f"{total['bits_per_param']:.4f}")
         print(name, found["others"], true_bits, flush=True)
+
+
+def quantized(floats: Tensors, scheme: Scheme) -> Tensors:
+    """The integers of all."""
+    return {name: quantize(w, scheme).values for name, w in floats.items()}
+
+
+def trained_ternary(checkpoint: Path) -> Tensors:
+    """The matrices of a model's layers, as they are exported: in training they were ternary."""
+    from pgolf_codec.lm.conversion import export
+
+    model = export.merge_scales(export.exportable(export.load_checkpoint(checkpoint, 1024)))
+    found = {name: export.of_few_levels(name, w) for name, w in export.matrices(model).items()}
+    return {name: q.values for name, q in found.items() if q is not None}
 
 
 def synthetic_int6() -> tuple[Tensors, float]:

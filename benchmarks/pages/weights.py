@@ -128,6 +128,29 @@ def artifacts(results: dict[str, Any]) -> str:
     return f"Whole files, each archive decompressed again: {sizes}.\n\n{markdown(head, rows)}"
 
 
+def ternary(results: dict[str, Any]) -> str:
+    """What few levels in the layers cost: bytes of the artifact, bits of a text."""
+    n_raw = results["raw_bytes"]
+    rows = [
+        [
+            row["layers"],
+            row["others"],
+            f"{100 * row['zeros']:.1f}%",
+            f"{row['file_bytes']:,}",
+            f"{8 * row['layer_bytes'] / row['layer_weights']:.4f}",
+            f"{row['entropy_bits'] / n_raw:.4f}",
+            f"{8 * row['archive_bytes'] / n_raw:.4f}",
+        ]
+        for row in results["rows"]
+    ]
+    head = ["layers", "other matrices", "zeros", "artifact, bytes", "bits a weight of the layers"]
+    head += ["bpb by the engine", "bpb of the archive"]
+    return (
+        f"{n_raw:,} bytes of {results['text']}; all rounded to nearest, coder `auto`; the archive "
+        f"adapts, and takes another coder where that is better.\n\n{markdown(head, rows)}"
+    )
+
+
 def bytes_at(results: dict[str, Any], name: str, coder: str, loss: float) -> float | None:
     """Bytes of a quantizer at a loss in bpb, if that lies between two of its points."""
     points = sorted(
