@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pgolf_codec.lm.integers.layout import COLUMNS, TILE, TILE_BYTES, TILE_ROWS
 
 UNROLLED = 4
-"""Quads that one turn of a loop over rows of bytes takes; of 16 that lie in a row."""
+"""Quads that one turn of a loop over one or two rows of bytes takes; of 16 that lie in a row."""
 AHEAD_BYTES = 4096
 """How far ahead of the products memory is asked for: a page, where the hardware stops."""
 
@@ -311,6 +311,7 @@ def quad_tile(rows: int, signed: bool, blocks: int = 1) -> Callable[..., None]:
     """
     v32, v8 = ir.VectorType(_I32, 16), ir.VectorType(_I8, 64)
     parts = [(block, half) for block in range(blocks) for half in (0, 1)]
+    unrolled = UNROLLED if rows <= 2 else 1
 
     def generate(_context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
         x, x_stride, first, last, w, w_stride, ahead, bias, bias_stride, out, out_stride = arguments
@@ -327,7 +328,7 @@ def quad_tile(rows: int, signed: bool, blocks: int = 1) -> Callable[..., None]:
         step, quad = b.lshr(k, _I64(4)), b.and_(k, _I64(15))
         w_at = b.add(b.mul(step, _I64(2 * TILE)), b.mul(quad, _I64(TILE_BYTES)))
         sums = accs
-        for q in range(UNROLLED):
+        for q in range(unrolled):
             columns = []
             for block, half in parts:
                 at = b.add(w_at, b.mul(w_stride, _I64(block)))
@@ -346,7 +347,7 @@ def quad_tile(rows: int, signed: bool, blocks: int = 1) -> Callable[..., None]:
                 pairs = zip(sums[r], columns, strict=True)
                 added.append([b.call(dot, [acc, operand, column]) for acc, column in pairs])
             sums = added
-        following = b.add(k, _I64(UNROLLED))
+        following = b.add(k, _I64(unrolled))
         k.add_incoming(following, loop)
         for r in range(rows):
             for i in range(len(parts)):
