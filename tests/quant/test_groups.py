@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from pgolf_codec.cli import main
-from pgolf_codec.errors import ConfigError, CorruptError, OutputLimitError, TensorError
+from pgolf_codec.errors import (
+    ConfigError,
+    CorruptError,
+    ExportError,
+    OutputLimitError,
+    TensorError,
+)
 from pgolf_codec.quant.bag import CodedTensor, dump_bag, load_bag
 from pgolf_codec.quant.coders.registry import encode
 from pgolf_codec.quant.packing import Rule, pack
@@ -238,6 +244,27 @@ def test_a_golden_file() -> None:
         [0.5, 0, -0.5, 0, 3, 3, -0.25],
         [0, 0, 0, -1.5, 1.5, 0, 8],
     ]
+
+
+def test_models_in_integers_have_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The engine has one scale a row: an export says so, and names what asks for more."""
+    pytest.importorskip("torch")
+    from pgolf_codec.lm.conversion.export import exportable
+    from pgolf_codec.lm.export_config import ExportConfig
+    from pgolf_codec.lm.floats.model import Transformer
+    from pgolf_codec.lm.model_config import ModelConfig
+
+    config = ModelConfig(
+        vocab_size=64, n_layers=1, d_model=16, n_heads=1, n_kv_heads=1, d_head=16, d_hidden=32,
+        windows=(8,), rope_dims=4, weights="ternary", weight_group=8,
+    )  # fmt: skip
+    with pytest.raises(ExportError, match="weight_group 8: integers have one scale a row"):
+        exportable(Transformer(config, 8))
+    with pytest.raises(ConfigError, match="rule 'blocks.*ternary/8' is not PATTERN=ternary or"):
+        ExportConfig(rules=("blocks.*=ternary/8",))
+    command = ["pack", "x.pt", "-o", str(tmp_path / "x.pglm"), "--quant", "ternary/8"]
+    assert main(command) == 2
+    assert "--quant is not for a .pglm: see --recipe" in capsys.readouterr().err
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
