@@ -260,7 +260,7 @@ def test_models_in_integers_have_none(capsys: pytest.CaptureFixture[str], tmp_pa
     )  # fmt: skip
     with pytest.raises(ExportError, match="weight_group 8: integers have one scale a row"):
         exportable(Transformer(config, 8))
-    with pytest.raises(ConfigError, match="rule 'blocks.*ternary/8' is not PATTERN=ternary or"):
+    with pytest.raises(ConfigError, match=r"rule 'blocks.*ternary/8' is not PATTERN=ternary or"):
         ExportConfig(rules=("blocks.*=ternary/8",))
     command = ["pack", "x.pt", "-o", str(tmp_path / "x.pglm"), "--quant", "ternary/8"]
     assert main(command) == 2
