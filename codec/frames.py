@@ -77,7 +77,7 @@ def encode(
     coded = model_frame.encode(
         ids,
         model.predictor,
-        streams=streams or model_frame.default_streams(len(raw)),
+        streams=streams or model_frame.default_streams(len(raw), model),
         threads=threads,
         progress=in_bytes,
     )

@@ -58,7 +58,7 @@ class LaneCoder:
         hopeful = self._hopeful(raws, estimates, model, threads)
         ids = _each(model.tokenizer.encode, [raws[i] for i in hopeful], threads)
         cuts = [
-            payload.cut(run, streams or default_streams(len(raws[i])))
+            payload.cut(run, streams or default_streams(len(raws[i]), model))
             for i, run in zip(hopeful, ids, strict=True)
         ]
         runs = [run for cut in cuts for run in cut]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pgolf_codec.codec.range_coder import Decoder
 
 _BYTES_A_STREAM = 1 << 13
+_CACHED_BYTES = 8 << 20
+"""A larger artifact is read from memory anew at every step."""
 _CHUNK = 256
 """Positions that the encoder asks for at once."""
 _STEPS = 32
@@ -45,9 +47,13 @@ class ModelPayload:
     """8 times the bytes that the range coder wrote."""
 
 
-def default_streams(n_bytes: int) -> int:
-    """Streams for a frame of ``n_bytes``: each cut costs context and buys speed."""
-    return max(1, min(n_bytes // _BYTES_A_STREAM, 32))
+def default_streams(n_bytes: int, model: Model) -> int:
+    """Streams for a frame of ``n_bytes``: each cut costs context and buys speed.
+
+    More of them for a model that the caches don't hold, as all share one reading of its weights.
+    """
+    most = 32 if model.n_bytes <= _CACHED_BYTES else 64
+    return max(1, min(n_bytes // _BYTES_A_STREAM, most))
 
 
 def encode(

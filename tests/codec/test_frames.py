@@ -91,7 +91,9 @@ def test_the_smallest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             assert encoded.model.data is encoded.payload
 
 
-def test_default_streams() -> None:
+@pytest.mark.parametrize(("model_bytes", "most"), [(1 << 20, 32), (8 << 20, 32), (16 << 20, 64)])
+def test_default_streams(model_bytes: int, most: int) -> None:
+    model = FakeModel(n_bytes=model_bytes)
     sizes = [1, 1000, 1 << 13, 1 << 14, (1 << 18) - 1, 1 << 18, 1 << 23]
-    assert [default_streams(size) for size in sizes] == [1, 1, 1, 2, 31, 32, 32]
-    assert max(map(default_streams, sizes)) <= MAX_STREAMS
+    assert [default_streams(size, model) for size in sizes] == [1, 1, 1, 2, 31, 32, most]
+    assert most <= MAX_STREAMS
