@@ -56,6 +56,7 @@ TABLES = (
     Table("trellis", "docs/QUANTIZERS.md", weights.trellis),
     Table("quantizers", "docs/QUANTIZERS.md", weights.quantizers),
     Table("artifacts", "docs/QUANTIZERS.md", weights.artifacts),
+    Table("ternary", "docs/QUANTIZERS.md", weights.ternary),
     Table("portability", "docs/PORTABILITY.md", speed.portability),
     Table("recipes", "docs/TRAINING.md", training.recipes),
     Table("case_operators", "docs/DATA.md", training.case_operators),
