@@ -47,12 +47,12 @@ RECORDS: tuple[dict[str, Any], ...] = (
 _SHORT = (262_144, 524_288, 1_048_576)
 LENGTHS: dict[str, tuple[int, ...]] = {
     "d 64": (*_SHORT, 2_097_152, 4_194_304),
-    "d 128": (*_SHORT, 2_097_152),
+    "d 128": _SHORT,
     "d 192": _SHORT,
     "d 256": _SHORT,
     PAIRS: _SHORT[-1:],
 }
-"""Tokens that a size is trained on; the small ones longer, as they can be."""
+"""Tokens that a size is trained on; the smallest longer, as it can be."""
 
 
 def recipe(size: str) -> tuple[ModelConfig, TrainConfig]:
