@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from artifacts import RANGE_ROWS, ROW, beginning
@@ -34,9 +33,6 @@ from pgolf_codec.quant.gptq import Floats
 from pgolf_codec.quant.quantizers import ByName
 from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
 from pgolf_codec.quant.waterfilling import Scales
-
-if TYPE_CHECKING:
-    from pgolf_codec.lm.floats.model import Transformer
 
 RESULT = Path(__file__).resolve().parent / "results" / "ternary.json"
 TRAINED = "trained ternary"
@@ -96,30 +92,10 @@ def artifacts(arguments: argparse.Namespace) -> Iterator[tuple[tuple[str, str], 
     for layers, others in CASES:
         path = arguments.ternary if layers == TRAINED else arguments.checkpoint
         model = export.merge_scales(export.exportable(export.load_checkpoint(path, ROW)))
-        halve_attention(model)
         rules = [] if layers == TRAINED else [("blocks.*", Rounded(Scheme.parse(layers)))]
         quantizer = ByName(rules, Rounded(Scheme.parse(others)))
         weights = export.quantize(model, ranges, quantizer)
         yield (layers, others), dump_artifact(weights, tokenizer, name="ternary", coder="auto")
-
-
-def halve_attention(model: Transformer) -> None:
-    """Often enough for the engine, which has scales of a quarter at most there.
-
-    Queries and keys are normalised, so that their size is of no consequence, and the
-    output's matrix undoes what is done to values; one factor for a whole matrix keeps what
-    is ternary ternary.
-    """
-    import torch
-
-    weights = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, w in weights.items():
-            if name.endswith(("attention.wq", "attention.wk", "attention.wv")):
-                octaves = max(0, math.floor(math.log2(float(w.abs().max()) * 4)) + 1)
-                w.mul_(2.0**-octaves)
-                if name.endswith("wv"):
-                    weights[name[:-1] + "o"].mul_(2.0**octaves)
 
 
 def measured(blob: bytes, raw: bytes) -> dict[str, Any]:

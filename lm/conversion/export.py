@@ -27,7 +27,7 @@ from pgolf_codec.lm.export_config import DEFAULT_COST, FEW_LEVELS
 from pgolf_codec.lm.floats.model import Transformer
 from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.integers.engine import make_params
-from pgolf_codec.lm.integers.numerics import LOGIT_FRAC, NORM_FRAC
+from pgolf_codec.lm.integers.numerics import HEAD_FRAC, LOGIT_FRAC, NORM_FRAC, SCALE_BITS
 from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
@@ -154,6 +154,17 @@ def _most_frac(scales: NDArray[np.float16]) -> int:
     return max(0, math.ceil(NORM_FRAC - 1 - math.log2(largest)) - 1)
 
 
+def _shrunk(scales: NDArray[np.float16], c: ModelConfig) -> NDArray[np.float16]:
+    """Scales of ``qkv``, those of queries and keys halved until they fit multipliers of 31 bits.
+
+    Queries and keys are normalised: their size is of no consequence.
+    """
+    n = (c.n_heads + c.n_kv_heads) * c.d_head
+    _, exponent = math.frexp(float(np.abs(scales[:n]).max()))
+    octaves = max(0, exponent + 32 + HEAD_FRAC - NORM_FRAC - SCALE_BITS)
+    return np.concatenate((scales[:n] * np.float16(2.0**-octaves), scales[n:]))
+
+
 def _of_values(c: ModelConfig, layer: int) -> list[str]:
     """Tensors whose products are a layer's values."""
     names = [f"blocks.{layer}.qkv.s"]
@@ -214,6 +225,7 @@ def quantize(
     c = dataclasses.replace(c, embedding_columns="embedding_columns" in out)
     value_scales = out.pop("value_proj.s", np.zeros(0, np.float16))
     for i in range(c.n_layers):
+        out[f"blocks.{i}.qkv.s"] = _shrunk(out[f"blocks.{i}.qkv.s"], c)
         out[f"blocks.{i}.mix"] = p[f"blocks.{i}.mix"].astype(np.float16)
         # scores are in 2**-18, exponents in base-2 units of 2**-10, the shift is 28
         unit = math.log2(math.e) / math.sqrt(c.d_head) * 2.0 ** (10 - 18 + 28)

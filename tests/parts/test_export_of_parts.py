@@ -80,3 +80,22 @@ def test_weights_of_few_levels_are_kept_exactly(name: str) -> None:
     up = model.blocks[2].mlp.weight("up").detach().numpy()
     stored = tensors["blocks.2.up.q"] * tensors["blocks.2.up.s"].astype(np.float32)[:, None]
     assert np.abs(stored - up).max() < 1e-3 * np.abs(up).max()
+
+
+@pytest.mark.parametrize("name", ["ternary", "attention gate"])
+def test_queries_and_keys_of_any_size(name: str) -> None:
+    """They are normalised; the engine has multipliers of 31 bits for what comes before that."""
+    model, ids = random_model(config_of(name)), random_ids()
+    before = quantize(model, ids, STEPS)
+    with torch.no_grad():
+        for w in (model.blocks[0].attention.wq, model.blocks[0].attention.wk):
+            w.mul_(1 << 10)
+    after = quantize(model, ids, STEPS)
+    c = before.config
+    n = (c.n_heads + c.n_kv_heads) * c.d_head
+    old, new = (w.tensors.pop("blocks.0.qkv.s").astype(np.float64) for w in (before, after))
+    assert 1 / 8 <= new[:n].max() < 1 / 4
+    assert np.unique(new[:n] / old[:n]).size == 1
+    assert np.array_equal(new[n:], old[n:])
+    for key, tensor in before.tensors.items():
+        assert np.array_equal(after.tensors[key], tensor), key
