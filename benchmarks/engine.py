@@ -27,7 +27,7 @@ from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.lm.config import ModelConfig
 from pgolf_codec.lm.integers import attention, kernels, products
 from pgolf_codec.lm.integers.engine import make_buffers, make_state
-from pgolf_codec.lm.integers.layout import Buffers, Params, State, byte_room, pack
+from pgolf_codec.lm.integers.layout import HEAD_ROWS, Buffers, Params, State, byte_room, pack
 
 RESULT = Path(__file__).resolve().parent / "results" / "engine.json"
 ROWS = 128
@@ -36,6 +36,8 @@ PEAK_SHAPE = (32, 64, 256)
 """Rows, columns and inner size of a product that the first cache holds."""
 PEAK_REPEATS = 200
 STEPS = 16
+LANES = 16
+"""Streams in lock step."""
 MEMORY_BYTES = 1 << 26
 """More than the caches hold."""
 
@@ -81,7 +83,8 @@ def measure(model: Any, text: bytes) -> dict[str, Any]:
         "step_gb_s": rate(STEPS * step_bytes, times["step"]),
         "prefill_of_peak": ratio(token_ops * ROWS, times["prefill"], peak_ops, times["peak"]),
         "step_of_memory": ratio(STEPS * step_bytes, times["step"], MEMORY_BYTES, times["memory"]),
-        "parts_us_per_token": parts(model.predictor.params.value, config, ids),
+        "parts_us_per_token": parts(model.predictor.params.value, config, ids, 1),
+        "lock_step_us_per_token": parts(model.predictor.params.value, config, ids, LANES),
     }
 
 
@@ -153,53 +156,65 @@ def read(values: NDArray[np.int64]) -> Any:
 
 
 @numba.njit(nogil=True)
-def embed(p: Params, s: State, ids: Any, b: Buffers) -> None:
-    _embed(p, s, 0, ids, b)
+def embed(p: Params, s: State, ids: Any, b: Buffers, repeats: int) -> None:
+    for _ in range(repeats):
+        _embed(p, s, 0, ids, b)
 
 
 @numba.njit(nogil=True)
-def vectors(p: Params, layer: int, b: Buffers) -> None:
+def vectors(p: Params, rows: int, b: Buffers, repeats: int) -> None:
     """What a layer does to rows of the width of the model."""
-    first, second = p.mix_m[layer, 0], p.mix_m[layer, 1]
-    _mix_and_normalize(b.x, b.x0, first, second, b.y8, b.factors, ROWS)
-    _plain(b.room.attended, b.attended8, b.out_factors, ROWS)
-    _add_and_normalize(b.x, b.acc_d, b.out_factors, p.wo_m[layer], b.y8, b.factors, ROWS)
-    _add(b.x, b.acc_d, b.factors, p.down_m[layer], ROWS)
+    for _ in range(repeats):
+        for layer in range(p.order.size):
+            first, second = p.mix_m[layer, 0], p.mix_m[layer, 1]
+            _mix_and_normalize(b.x, b.x0, first, second, b.y8, b.factors, rows)
+            _plain(b.room.attended, b.attended8, b.out_factors, rows)
+            _add_and_normalize(b.x, b.acc_d, b.out_factors, p.wo_m[layer], b.y8, b.factors, rows)
+            _add(b.x, b.acc_d, b.factors, p.down_m[layer], rows)
 
 
 @numba.njit(nogil=True)
-def matrices(p: Params, layer: int, b: Buffers) -> None:
-    _matmul8(b.y8, p.qkv[layer], b.acc_qkv, ROWS)
-    _matmul8(b.attended8, p.wo[layer], b.acc_d, ROWS)
-    _matmul8(b.y8, p.up[layer], b.acc_up, ROWS)
-    _matmul8(b.hidden8, p.down[layer], b.acc_d, ROWS)
+def matrices(p: Params, rows: int, b: Buffers, repeats: int) -> None:
+    for _ in range(repeats):
+        for layer in range(p.order.size):
+            _matmul8(b.y8, p.qkv[layer], b.acc_qkv, rows)
+            _matmul8(b.attended8, p.wo[layer], b.acc_d, rows)
+            _matmul8(b.y8, p.up[layer], b.acc_up, rows)
+            _matmul8(b.hidden8, p.down[layer], b.acc_d, rows)
 
 
 @numba.njit(nogil=True)
-def activations(p: Params, layer: int, b: Buffers) -> None:
-    _activate(
-        b.acc_up, b.factors, p.up_m[layer], p.square_shift[layer], p.hidden_limit, p.kept,
-        b.hidden, b.hidden8, b.out_factors, ROWS,
-    )  # fmt: skip
+def activations(p: Params, rows: int, b: Buffers, repeats: int) -> None:
+    for _ in range(repeats):
+        for layer in range(p.order.size):
+            _activate(
+                b.acc_up, b.factors, p.up_m[layer], p.square_shift[layer], p.hidden_limit, p.kept,
+                b.hidden, b.hidden8, b.out_factors, rows,
+            )  # fmt: skip
 
 
 @numba.njit(nogil=True)
-def attend(p: Params, s: State, layer: int, b: Buffers) -> None:
-    _attend(p.heads, s.strips, layer, s.position, 0, 1, ROWS, b.acc_qkv, b.factors, b.room)
+def attend(p: Params, s: State, n: int, t: int, b: Buffers, repeats: int) -> None:
+    for _ in range(repeats):
+        for layer in range(p.order.size):
+            _attend(p.heads, s.strips, layer, s.position, 0, n, t, b.acc_qkv, b.factors, b.room)
 
 
 @numba.njit(nogil=True)
-def head(p: Params, b: Buffers) -> None:
-    for first in (0, ROWS // 2):
-        _matmul16(b.y[first : first + ROWS // 2], p.head, b.logits, ROWS // 2, b.scratch)
+def head(p: Params, rows: int, b: Buffers, repeats: int) -> None:
+    for _ in range(repeats):
+        for first in range(0, rows, HEAD_ROWS):
+            some = min(HEAD_ROWS, rows - first)
+            _matmul16(b.y[first : first + some], p.head, b.logits, some, b.scratch)
 
 
 @numba.njit(nogil=True)
-def symbols(p: Params, b: Buffers) -> int:
+def symbols(p: Params, rows: int, b: Buffers, repeats: int) -> int:
     last = 0
-    for r in range(ROWS):
-        _symbols(p.head_m, p.cap, b.logits[r % (ROWS // 2)], b.weights)
-        last += _interval(b.weights, r)[0]
+    for _ in range(repeats):
+        for r in range(rows):
+            _symbols(p.head_m, p.cap, b.logits[r % HEAD_ROWS], b.weights)
+            last += _interval(b.weights, r)[0]
     return last
 
 
@@ -218,32 +233,30 @@ def memory() -> Work:
     return lambda: read(values)
 
 
-def parts(p: Params, c: ModelConfig, ids: NDArray[np.int32]) -> dict[str, float]:
-    """Best time of each part of a block of ROWS tokens, in microseconds a token."""
-    s, b = make_state(c, 1), make_buffers(c, ROWS)
-    s.position[0] = max(c.windows)
-    block = np.ascontiguousarray(ids[:, -ROWS:])
-    layers = range(c.n_layers)
+def parts(p: Params, c: ModelConfig, ids: NDArray[np.int32], n: int) -> dict[str, float]:
+    """Best time of each part, in microseconds a token, of ROWS tokens of one stream, or of a
+    token of each of n streams (then repeated, as calls from Python cost as much as a part)."""
+    t, repeats = (ROWS, 1) if n == 1 else (1, ROWS // n)
+    s, b, rows = make_state(c, n), make_buffers(c, ROWS), n * t
+    s.position[:] = max(c.windows)
+    block = np.ascontiguousarray(ids[:, -rows:].reshape(n, t))
 
-    def each(work: Callable[[int], Any]) -> Work:
-        return lambda: [work(layer) for layer in layers]
-
-    def attend_anew(layer: int) -> None:
+    def attend_anew() -> None:
         s.strips.origin[:] = 0
-        attend(p, s, layer, b)
+        attend(p, s, n, t, b, repeats)
 
     times = alternate(
         {
-            "embedding": lambda: embed(p, s, block, b),
-            "vectors": each(lambda layer: vectors(p, layer, b)),
-            "matrices": each(lambda layer: matrices(p, layer, b)),
-            "attention": each(attend_anew),
-            "activation": each(lambda layer: activations(p, layer, b)),
-            "head": lambda: head(p, b),
-            "symbols": lambda: symbols(p, b),
+            "embedding": lambda: embed(p, s, block, b, repeats),
+            "vectors": lambda: vectors(p, rows, b, repeats),
+            "matrices": lambda: matrices(p, rows, b, repeats),
+            "attention": attend_anew,
+            "activation": lambda: activations(p, rows, b, repeats),
+            "head": lambda: head(p, rows, b, repeats),
+            "symbols": lambda: symbols(p, rows, b, repeats),
         }
     )
-    return {name: min(seconds) / ROWS * 1e6 for name, seconds in times.items()}
+    return {name: min(seconds) / (rows * repeats) * 1e6 for name, seconds in times.items()}
 
 
 if __name__ == "__main__":

@@ -57,15 +57,16 @@ def engine(results: dict[str, Any]) -> str:
         "share",
     ]
     names = list(next(iter(models.values()))["parts_us_per_token"])
+    ways = {"parts_us_per_token": "known text", "lock_step_us_per_token": "16 streams in lock step"}
     spent = [
-        [name, *(f"{m['parts_us_per_token'][part]:.1f}" for part in names)]
-        + [f"{sum(m['parts_us_per_token'].values()):.1f}"]
+        [name, shown, *(f"{m[way][part]:.1f}" for part in names), f"{sum(m[way].values()):.1f}"]
         for name, m in models.items()
+        for way, shown in ways.items()
     ]
     return (
         f"One core, `{results['instruction_set']}`; best figures, shares are medians.\n\n"
-        f"{markdown(head, shares)}\nMicroseconds a token of known text, by part, best of "
-        f"several:\n\n{markdown(['model', *names, 'all'], spent)}"
+        f"{markdown(head, shares)}\nMicroseconds a token, by part, best of several:\n\n"
+        f"{markdown(['model', 'of', *names, 'all'], spent)}"
     )
 
 
@@ -151,20 +152,21 @@ def gpu(results: dict[str, Any]) -> str:
 
 def portability(results: dict[str, Any]) -> str:
     """Environments by the archives that they gave."""
-    names = [file["name"] for file in results["files"]]
+    files = {file["name"]: file["n_bytes"] for file in results["files"]}
     rows = [
         [
             row["name"],
             f"{row['python']} {row['machine']}" if row["python"] else "",
             *(
-                f"`{row['archives'][name][:12]}`" if name in row["archives"] else ""
-                for name in names
+                f"`{row['archives'][name][:8]}`" if name in row["archives"] else ""
+                for name in files
             ),
             row["outcome"] + (f": {row['why']}" if row["why"] else ""),
         ]
         for row in results["environments"]
     ]
-    sizes = ", ".join(f"`{file['name']}` {file['n_bytes']:,} bytes" for file in results["files"])
-    return f"{sizes}; SHA-256 of the archives, the first 12 digits.\n\n" + markdown(
-        ["environment", "Python", *names, "archives"], rows
+    sizes = [f"`{name}` {size:,} bytes" for name, size in files.items() if "," not in name]
+    return (
+        f"{', '.join(sizes)}; SHA-256 of the archives, the first 8 digits; *plain* is without "
+        f"adaptation.\n\n{markdown(['environment', 'Python', *files, 'archives'], rows)}"
     )
