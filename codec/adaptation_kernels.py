@@ -200,7 +200,7 @@ def predict(s: State, lane: int, weights: U32) -> None:
     find_candidates(s, lane)
     out, rest, mass = s.weights[lane], np.int64(total), np.int64(1 << 30)
     least = (total >> 24) + 1
-    n = 0
+    n = int(np.int64(0))  # a literal would be compiled for by itself
     while n < s.n_candidates[lane] and mass >= 1 << 14:
         own = np.int64(out[s.candidates[lane, n]])
         rest -= own

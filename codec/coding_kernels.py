@@ -44,8 +44,8 @@ def _sum(weights: NDArray[np.uint32], first: int, last: int) -> int:
 @jit
 def interval(weights: NDArray[np.uint32], symbol: int) -> tuple[int, int]:
     """(cum, freq) of one symbol of one distribution (V,)."""
-    before = _sum(weights, 0, symbol)
-    r = _reciprocal(before + _sum(weights, symbol, weights.size), weights.size)
+    before = _sum(weights, np.int64(0), np.int64(symbol))
+    r = _reciprocal(before + _sum(weights, np.int64(symbol), weights.size), weights.size)
     cum = symbol + ((before * r) >> SHIFT)
     if symbol == weights.size - 1:
         return cum, TOTAL - cum
@@ -66,8 +66,8 @@ def locate(weights: NDArray[np.uint32], point: int) -> tuple[int, int, int]:
     Looks for the block of symbols first: the bounds of a block need its sum only.
     """
     last = weights.size - 1
-    r = _reciprocal(_sum(weights, 0, weights.size), weights.size)
-    before, first = np.int64(0), 0
+    r = _reciprocal(_sum(weights, np.int64(0), weights.size), weights.size)
+    before, first = np.int64(0), int(np.int64(0))
     while first + _BLOCK <= last:
         after = before + _sum(weights, first, first + _BLOCK)
         if point < first + _BLOCK + ((after * r) >> SHIFT):

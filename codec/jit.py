@@ -48,6 +48,8 @@ jit = numba.njit(**_OPTIONS)
 They are called by other kernels and by :mod:`pgolf_codec.codec.compiled`, not from Python.
 The error model is numpy's: nothing divides by zero, and the check would keep loops from
 being vectorised.
+
+A literal argument makes another version of what is called; ``np.int64(0)`` is none.
 """
 
 inlined = numba.njit(**_OPTIONS, forceinline=True)

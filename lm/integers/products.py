@@ -76,8 +76,8 @@ def matmul8(x: Any, packed: I8, out: I32, n_rows: int) -> None:
     blocks, stride = packed.shape
     if QUADS:
         w, bias = address(packed, _BIAS_BYTES), address32(packed, 0)
-        depth, ahead = x.shape[1], _AHEAD_BYTES
-        _signed_quads(x, n_rows, 0, depth, w, stride, blocks, ahead, bias, stride // 4, out, 0)
+        zero, ahead, by = np.int64(0), np.int64(_AHEAD_BYTES), stride // 4
+        _signed_quads(x, n_rows, zero, x.shape[1], w, stride, blocks, ahead, bias, by, out, zero)
     else:
         _pairs(x, n_rows, stride // (2 * COLUMNS), address(packed, 0), stride, blocks, out, 0)
 
@@ -95,7 +95,18 @@ def times_keys(
     if QUADS:
         w, bias, depth = address(keys, start + _BIAS_BYTES), address32(keys, start), q.shape[1]
         _signed_quads(
-            q, n_rows, 0, depth, w, stride, n_blocks, ahead, bias, stride // 4, out, column
+            q,
+            n_rows,
+            np.int64(0),
+            depth,
+            w,
+            stride,
+            n_blocks,
+            ahead,
+            bias,
+            stride // 4,
+            out,
+            column,
         )
     else:
         pairs = stride // (2 * COLUMNS)
@@ -284,7 +295,7 @@ def _wide_quads(x: I16, packed: I8, out: I32, n_rows: int, scratch: I8) -> None:
             begin_tiles(address(CONFIGURATIONS, TILE_ROWS * 64))
         group = max(1, _CACHED_BYTES // (steps * 2 * TILE))
         for t in range(0, whole, group):
-            wide_tiles(t, min(t + group, whole), TILE_ROWS, packed, scratch, out)
+            wide_tiles(t, min(t + group, whole), np.int64(TILE_ROWS), packed, scratch, out)
         if rest > _FEW_ROWS:
             begin_tiles(address(CONFIGURATIONS, rest * 64))
             wide_tiles(whole, whole + 1, rest, packed, scratch, out)
