@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "dev", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -19,6 +19,8 @@ settings.register_profile(
     max_examples=100,
     deadline=None,
     derandomize=True,
+    # Neither shrunk nor explained: a failure that takes minutes of that hides behind a timeout.
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("nightly", parent=settings.get_profile("dev"), max_examples=3000)
