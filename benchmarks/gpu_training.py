@@ -18,7 +18,6 @@ import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,9 +27,8 @@ from typing import Any
 
 from pgolf_codec.errors import ConfigError, PgolfError
 from pgolf_codec.files import replacing
-from pgolf_codec.lm.build import Stage, digest, log, run_stage, run_to_the_end, stop
+from pgolf_codec.lm.build import Stage, digest, exit_status, log, run_stage, run_to_the_end
 from pgolf_codec.lm.presets import Preset, load_preset, reduced
-from pgolf_codec.lm.training.stopping import SIGNALS, Stopped
 
 RESULT = Path(__file__).with_name("results") / "gpu_training.json"
 COMPARED = ("baseline", "golf-1gpu")
@@ -93,20 +91,10 @@ class Run:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    for number in SIGNALS:
-        signal.signal(number, stop)
     signal.signal(signal.SIGALRM, out_of_time)
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        measure(options)
-    except (PgolfError, OSError, subprocess.CalledProcessError) as error:
-        log(f"gpu_training: {error}")
-        return 1
-    except Stopped as stopped:
-        log(f"stopped; the same command goes on from {options.work}")
-        return 128 + int(stopped.args[0])
-    return 0
+    return exit_status("gpu_training", options.work, lambda: measure(options))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -4,9 +4,10 @@ A range coder with 64 bits of state, 32-bit words and 24-bit intervals.  It give
 the very words of constriction's ``RangeEncoder`` (bamler-lab/constriction, module
 ``stream::queue``), and constriction decodes them; it exists because constriction
 wants one Python call and one float64 model a symbol (benchmarks/coder.py measures
-what that costs).  Only the final word differs: the length of a stream is known and
-a decoder reads zeros behind it, so the word is the one with the most zero bytes at
-its end, and these are left off.
+what that costs).  Only the end differs: the length of a stream is known and a decoder
+reads zeros behind it, so the final word is one with the most zero bytes at its end,
+and these are left off.  (The point may lie above a border of words: then the words
+before it carry the one.)
 
 Pseudo-code of both directions is in docs/FORMAT.md.
 """

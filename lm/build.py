@@ -367,15 +367,20 @@ def main() -> int:
     parser.add_argument("--until", choices=stages, default=stages[-1], help="the last stage to run")
     arguments = vars(parser.parse_args())
     until = arguments.pop("until")
+    return exit_status(parser.prog, arguments["work"], lambda: Build(**arguments)(until))
+
+
+def exit_status(name: str, work: Path, run: Callable[[], None]) -> int:
+    """Of ``run``, which goes on from ``work`` when it was stopped; says why it ended."""
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
-        Build(**arguments)(until)
+        run()
     except (PgolfError, OSError, subprocess.CalledProcessError) as error:
-        log(f"{parser.prog}: {error}")
+        log(f"{name}: {error}")
         return 1
     except Stopped as stopped:
-        log(f"stopped; the same command goes on from {arguments['work']}")
+        log(f"stopped; the same command goes on from {work}")
         return 128 + int(stopped.args[0])
     return 0
 

@@ -54,6 +54,11 @@ def padded_words(stream: bytes) -> NDArray[np.uint32]:
     return np.frombuffer(stream + b"\0" * (-len(stream) % 4), ">u4").astype(np.uint32)
 
 
+def as_fraction(stream: bytes, n_words: int) -> int:
+    """The point that a stream stands for, in units of ``2**(-32 * n_words)``."""
+    return int.from_bytes(stream.ljust(4 * n_words, b"\0"))
+
+
 def check_against_constriction(items: Intervals) -> None:
     theirs = constriction_words(items)
     ours = encode_words(*arrays(items))
@@ -63,9 +68,11 @@ def check_against_constriction(items: Intervals) -> None:
     assert extra.size <= 1
     assert not extra.any()
 
+    # The short end is the first point of the interval with so few bytes: at most a word above.
     short = encode(*arrays(items))
-    np.testing.assert_array_equal(padded_words(short)[: max(ours.size - 1, 0)], ours[:-1])
     assert len(short) <= 4 * ours.size
+    above = as_fraction(short, ours.size) - as_fraction(ours.astype(">u4").tobytes(), ours.size)
+    assert -(2**32) < above < 2**32
     decoder = queue.RangeDecoder(padded_words(short))
     for cum, freq in items:
         model, this = exact_model(cum, freq)
@@ -92,6 +99,30 @@ def test_a_carry_that_waits_for_many_words(above: bool) -> None:
     items = [(half - 1, 2)] * 40 + [(half + 5, 1) if above else (5, 1)] * 3
     assert len(constriction_words(items)) > 25
     check_against_constriction(items)
+
+
+@pytest.mark.parametrize("n_symbols", [2, 4, 5, 7, 8, 9, 11])  # where the last span is narrow
+def test_the_short_end_carries(n_symbols: int) -> None:
+    """Where the interval lies around a point of few bytes, the end is this point: a carry."""
+    items = around_the_middle(n_symbols)
+    short, whole = encode(*arrays(items)), encode_words(*arrays(items))
+    assert whole[0] == 0x7FFFFFFF
+    assert short == b"\x80".ljust(4 * (whole.size - 1), b"\0")
+    check_against_constriction(items)
+
+
+def around_the_middle(n_symbols: int) -> Intervals:
+    """Narrow intervals, each with a half of the first range in the second third of it."""
+    items = []
+    point, lower, span = 2**63, 0, 2**64 - 1
+    for _ in range(n_symbols):
+        scale = span >> 24
+        cum = (point - lower) // scale - 1
+        items.append((cum, 3))
+        lower, span = lower + scale * cum, scale * 3
+        if span < 2**32:
+            point, lower, span = point << 32, lower << 32, span << 32
+    return items
 
 
 def lanes_of(seed: int, n: int, n_steps: int, n_symbols: int) -> tuple[NDArray[np.uint32], list]:
