@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pgolf_codec.codec.compiled import Kernel, flat
 from pgolf_codec.codec.memory import empty, zeros
 from pgolf_codec.codec.model import Model
-from pgolf_codec.codec.predictor import Predictor, Session, StagedSession
+from pgolf_codec.codec.predictor import Predictor, Session, StagedSession, encodes_alone
 from pgolf_codec.codec.range_coder import Decoder
 from pgolf_codec.codec.range_coder import State as Coder
 from pgolf_codec.codec.tokenizer import Tokenizer
@@ -204,6 +204,10 @@ class AdaptedPredictor:
     @property
     def numerics_version(self) -> int:
         return self.base.numerics_version
+
+    @property
+    def encodes_alone(self) -> bool:
+        return encodes_alone(self.base)
 
     def session(self, n_streams: int) -> AdaptedSession:
         return AdaptedSession(self.base.session(n_streams), new_state(self.widths, n_streams))

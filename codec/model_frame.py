@@ -1,9 +1,10 @@
 """A frame coded by the language model: raw bytes ⇄ payload.
 
 The tokens of a frame are cut into contiguous runs; each is coded by a *lane* with
-an empty past, and all lanes advance in lock step, so that the model's weights are
-read once for many tokens.  Lanes are dealt to threads, each with a session of its
-own: no barrier, and bytes that do not depend on the number of threads.
+an empty past.  The decoder's lanes are dealt to threads, and those of a thread advance
+in lock step, so that the model's weights are read once for many tokens.  The encoder's
+need not, for it knows the tokens: a thread that has coded one takes the next.  No
+barrier, and bytes that do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from pgolf_codec.codec import payload, workers
 from pgolf_codec.codec.model import Model
 from pgolf_codec.codec.payload import CodedStream
-from pgolf_codec.codec.predictor import DecodingSession, Predictor, Session
+from pgolf_codec.codec.predictor import DecodingSession, Predictor, Session, encodes_alone
 from pgolf_codec.codec.tokenizer import Tokenizer
 from pgolf_codec.errors import CorruptError
 
@@ -101,7 +102,8 @@ def decode(
         if progress is not None:
             progress(raw_bytes * done // n_tokens)
 
-    parts = workers.run([job(a, b) for a, b in _deal(len(streams), threads)], in_bytes)
+    jobs = [job(a, b) for a, b in _groups(len(streams), threads)]
+    parts = workers.run(jobs, in_bytes, threads=threads)
     ids = np.concatenate([lane for part in parts for lane in part])
     if model.tokenizer.n_bytes(ids) != raw_bytes:
         raise CorruptError("the tokens are not those of the claimed size")
@@ -127,13 +129,18 @@ def _encode_runs(
     def job(first: int, last: int) -> Callable[[workers.Tick], list[tuple[bytes, float]]]:
         return lambda tick: _encode_lanes(runs[first:last], predictor, tick)
 
-    parts = workers.run([job(a, b) for a, b in _deal(len(runs), threads)], progress)
+    jobs = [job(a, b) for a, b in encoding_groups(len(runs), predictor, threads)]
+    parts = workers.run(jobs, progress, threads=threads)
     return [lane for part in parts for lane in part]
 
 
-def _deal(n_streams: int, threads: int) -> list[tuple[int, int]]:
-    """First and last stream of each thread."""
-    bounds = payload.edges(n_streams, min(max(threads, 1), n_streams))
+def encoding_groups(n_runs: int, predictor: Predictor, threads: int) -> list[tuple[int, int]]:
+    """First and last run of each group whose known symbols are best dealt with side by side."""
+    return _groups(n_runs, n_runs if encodes_alone(predictor) else threads)
+
+
+def _groups(n_streams: int, n_groups: int) -> list[tuple[int, int]]:
+    bounds = payload.edges(n_streams, min(max(n_groups, 1), n_streams))
     return list(itertools.pairwise(bounds))
 
 

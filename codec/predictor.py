@@ -91,3 +91,11 @@ class Predictor(Protocol):
     def numerics_version(self) -> int: ...
 
     def session(self, n_streams: int) -> Session: ...
+
+
+def encodes_alone(predictor: Predictor) -> bool:
+    """Whether known symbols take as long in one stream as side by side in many.
+
+    Predictors that say so have a true attribute of this name.
+    """
+    return bool(getattr(predictor, "encodes_alone", False))

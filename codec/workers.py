@@ -27,9 +27,12 @@ def default_threads() -> int:
 
 
 def run(
-    jobs: Sequence[Callable[[Tick], R]], progress: Callable[[int], None] | None = None
+    jobs: Sequence[Callable[[Tick], R]],
+    progress: Callable[[int], None] | None = None,
+    *,
+    threads: int,
 ) -> list[R]:
-    """The results of ``jobs``, each run in a thread of its own.
+    """The results of ``jobs``; each thread takes the next of them when it has done one.
 
     ``progress`` gets the sum of all ticks now and then.  The first exception, also
     one that comes from outside (KeyboardInterrupt), stops all jobs at their next tick.
@@ -45,7 +48,7 @@ def run(
 
         return jobs[i](tick)
 
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    with ThreadPoolExecutor(max(1, min(threads, len(jobs)))) as pool:
         futures = [pool.submit(start, i) for i in range(len(jobs))]
         try:
             while True:
@@ -58,3 +61,4 @@ def run(
                     return [future.result() for future in futures]
         finally:
             stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)

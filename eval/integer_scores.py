@@ -7,14 +7,14 @@ so that it knows the whole text, or document, whatever the model sees of it.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.codec import payload, workers
+from pgolf_codec.codec import workers
 from pgolf_codec.codec.adaptation import AdaptedPredictor, AdaptedSession, new_state
 from pgolf_codec.codec.frequencies import PRECISION, TOTAL
 from pgolf_codec.codec.predictor import Predictor, Session
@@ -51,15 +51,9 @@ def bits_of_runs(
     """
     parts = [part for run in runs for part in _parts(run, predictor)]
 
-    def job(first: int, last: int) -> Callable[[workers.Tick], list[Bits]]:
-        return lambda tick: [_bits(part, tick) for part in parts[first:last]]
-
-    n_jobs = min(threads or workers.default_threads(), len(parts))
-    if not n_jobs:
-        return np.zeros(0)
-    shares = payload.edges(len(parts), n_jobs)
-    found = workers.run([job(a, b) for a, b in itertools.pairwise(shares)], progress)
-    return np.concatenate([bits for share in found for bits in share])
+    jobs = [partial(_bits, part) for part in parts]
+    found = workers.run(jobs, progress, threads=threads or workers.default_threads())
+    return np.concatenate([np.zeros(0), *found])
 
 
 @dataclass(frozen=True, slots=True)

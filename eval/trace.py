@@ -19,6 +19,7 @@ from pgolf_codec.codec.container import FrameHeader, Method
 from pgolf_codec.codec.frequencies import PRECISION
 from pgolf_codec.codec.inspection import FrameInfo, inspect
 from pgolf_codec.codec.model import Model
+from pgolf_codec.codec.model_frame import encoding_groups
 from pgolf_codec.codec.predictor import Predictor
 
 Floats = NDArray[np.float64]
@@ -182,8 +183,8 @@ def _bits(
     def job(first: int, last: int) -> Callable[[workers.Tick], list[Floats]]:
         return lambda tick: _bits_of_lanes(runs[first:last], predictor, tick)
 
-    shares = payload.edges(len(runs), min(max(threads, 1), len(runs)))
-    parts = workers.run([job(a, b) for a, b in itertools.pairwise(shares)], progress)
+    jobs = [job(a, b) for a, b in encoding_groups(len(runs), predictor, threads)]
+    parts = workers.run(jobs, progress, threads=threads)
     return np.concatenate([lane for part in parts for lane in part])
 
 

@@ -63,6 +63,7 @@ class Engine:
     """An immutable model, ready to run.  Satisfies ``codec.predictor.Predictor``."""
 
     numerics_version = NUMERICS_VERSION
+    encodes_alone = True
 
     def __init__(self, weights: IntegerWeights, fingerprint: bytes) -> None:
         self.config = weights.config
