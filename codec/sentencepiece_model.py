@@ -71,22 +71,13 @@ def build(pieces: Sequence[Piece], kind: Kind) -> bytes:
         trainer += _number(number, ids[0] if ids else -1)  # unk, bos, eos and pad ids
     # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
     normalizer = _blob(1, b"identity") + _number(3, 0) + _number(4, 0) + _number(5, 1)
-    return b"".join(
-        [
-            *(
-                _blob(
-                    1,
-                    _blob(1, piece.text.encode())
-                    + b"\x15"  # field 2, four bytes
-                    + struct.pack("<f", piece.score)
-                    + _number(3, piece.type),
-                )
-                for piece in pieces
-            ),
-            _blob(2, trainer),
-            _blob(3, normalizer),
-        ]
-    )
+    kinds = {kind: _number(3, kind) for kind in PieceType}
+    score = struct.Struct("<cf").pack  # b"\x15": field 2, four bytes
+    coded = [
+        _blob(1, _blob(1, piece.text.encode()) + score(b"\x15", piece.score) + kinds[piece.type])
+        for piece in pieces
+    ]
+    return b"".join([*coded, _blob(2, trainer), _blob(3, normalizer)])
 
 
 def _parse_piece(message: bytes) -> Piece:
@@ -140,7 +131,13 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number is longer than 64 bits")
 
 
+_SHORT = [bytes([value]) for value in range(128)]
+"""Most numbers: a vocabulary has thousands of them, and every process builds it anew."""
+
+
 def _write_varint(value: int) -> bytes:
+    if 0 <= value < 128:
+        return _SHORT[value]
     value &= (1 << 64) - 1  # negative numbers are stored as two's complement
     out = bytearray()
     while value >= 0x80:
