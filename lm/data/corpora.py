@@ -8,8 +8,7 @@ files and a :class:`DataConfig`.
 
 from __future__ import annotations
 
-import contextlib
-import io
+import codecs
 import json
 import multiprocessing
 import random
@@ -19,13 +18,19 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, OverlapError
+from pgolf_codec.errors import (
+    ConfigError,
+    FormatError,
+    MissingPackageError,
+    OverlapError,
+    TruncatedError,
+)
 from pgolf_codec.files import replacing
 from pgolf_codec.lm.config import DataConfig
 from pgolf_codec.lm.data.manifest import fold
@@ -42,6 +47,7 @@ MIN_OVERLAP_BYTES = 64
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet", ".txt")
 
 _PARQUET_ROWS = 1024
+_BLOCK_BYTES = 1 << 16
 
 Log = Callable[[str], None]
 
@@ -89,7 +95,8 @@ def corpus_files(corpora: Path, config: DataConfig) -> list[CorpusFile]:
 def read_documents(path: Path) -> Iterator[Document]:
     """The documents of one file, in its order.
 
-    Raises :class:`FormatError`, with the line, for what is not a document, and
+    Raises :class:`FormatError`, with the line or row, for what is not a document,
+    :class:`TruncatedError` for zstd frames that are cut off, and
     :class:`MissingPackageError` for parquet without pyarrow.
     """
     if path.suffix == ".parquet":
@@ -98,16 +105,23 @@ def read_documents(path: Path) -> Iterator[Document]:
     if path.suffix == ".txt":
         yield Document(path.read_bytes().decode("utf-8", "surrogateescape"), path.stem)
         return
-    with _lines(path) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                values = json.loads(line)
-                text, source = values["text"], values.get("source", "")
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                raise FormatError(f"{path}:{number}: not an object with a text") from None
-            if not isinstance(text, str) or not isinstance(source, str):
-                raise FormatError(f"{path}:{number}: text or source is not a string")
-            yield Document(text, source)
+    for number, line in enumerate(_lines(path), 1):
+        # Some programs put a mark of the byte order in front of UTF-8.
+        line = line if number > 1 else line.removeprefix(codecs.BOM_UTF8)
+        yield _document(line, f"{path}:{number}")
+
+
+def _document(line: bytes, where: str) -> Document:
+    try:
+        values = json.loads(line.decode("utf-8"))
+        text, source = values["text"], values.get("source", "")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{where}: not UTF-8: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise FormatError(f"{where}: not an object with a text") from None
+    if not isinstance(text, str) or not isinstance(source, str):
+        raise FormatError(f"{where}: text or source is not a string")
+    return Document(text, source)
 
 
 def _parquet_documents(path: Path) -> Iterator[Document]:
@@ -124,13 +138,15 @@ def _parquet_documents(path: Path) -> Iterator[Document]:
             if "text" not in there:
                 raise FormatError(f"{path}: there is no column text")
             columns = ["text"] + ["source"] * ("source" in there)
+            row = 0
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
                 texts = batch.column("text").to_pylist()
                 sources = batch.column(len(columns) - 1).to_pylist()
                 for text, source in zip(texts, sources, strict=True):
+                    row += 1
                     source = source if len(columns) == 2 else ""
                     if not isinstance(text, str) or not isinstance(source, str):
-                        raise FormatError(f"{path}: text or source is not a string")
+                        raise FormatError(f"{path}, row {row}: text or source is not a string")
                     yield Document(text, source)
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(f"{path}: {error}") from None
@@ -313,21 +329,46 @@ def _documents(shard: Shard) -> list[NDArray[np.uint16]]:
     return np.split(ids, np.cumsum(shard.n_ids)[:-1])
 
 
-@contextlib.contextmanager
-def _lines(path: Path) -> Iterator[TextIO]:
-    """The lines of a text file, unpacked if it is zstd's; :class:`FormatError` if it can't be."""
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a text file, unpacked if it is zstd's, without their ends."""
+    with path.open("rb") as file:
+        parts: list[bytes] = []
+        for block in _unpacked(file, path) if path.suffix == ".zst" else _blocks(file):
+            first, *others = block.split(b"\n")
+            parts.append(first)
+            for other in others:
+                yield b"".join(parts)
+                parts = [other]
+        if last := b"".join(parts):
+            yield last
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_BLOCK_BYTES):
+        yield block
+
+
+def _unpacked(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """What the zstd frames of a file hold; the library's own reader ends where one is cut off.
+
+    Raises :class:`FormatError` and :class:`TruncatedError`.
+    """
     import zstandard
 
-    with path.open("rb") as file:
-        try:
-            if path.suffix == ".zst":
-                unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-                with unpacker.stream_reader(file, read_across_frames=True) as unpacked:
-                    yield io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n")
-            else:
-                yield io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-        except (zstandard.ZstdError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path}: {error}") from None
+    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    frame = None
+    try:
+        for block in _blocks(file):
+            rest = block
+            while rest:
+                frame = frame or unpacker.decompressobj()
+                yield frame.decompress(rest)
+                rest = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    except zstandard.ZstdError as error:
+        raise FormatError(f"{path}: {error}") from None
+    if frame is not None:
+        raise TruncatedError(f"{path}: ends within a zstd frame")
 
 
 def utf8(text: str) -> bytes:

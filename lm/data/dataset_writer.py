@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -180,18 +181,18 @@ def train_on_sample(
 ) -> LosslessTokenizer:
     """A lossless tokenizer from the first training documents of every input alike."""
     texts: list[str] = []
+    held_out = _named_for_validation(inputs, options)
     share = -(-options.sample_chars // len(inputs))
     for path in inputs:
         missing = share
         for document in read_documents(path):
             if missing <= 0:
                 break
-            if options.val_documents is None and _is_val(
-                document_hash(utf8(document.text)), options
-            ):
+            data = utf8(document.text)
+            known = document_hash(data)
+            if known in held_out or _is_val(known, options):
                 continue
             missing -= len(document.text)
-            data = utf8(document.text)
             data = fold_case(data) if options.case else data
             texts.append(data.decode("utf-8", "surrogateescape"))
     if not any(texts):
@@ -199,6 +200,14 @@ def train_on_sample(
     tokenizer = train_lossless(texts, vocab_size)
     log(f"tokenizer: {tokenizer.n_symbols:,} symbols from {sum(map(len, texts)):,} characters")
     return LosslessTokenizer(tokenizer, options.case)
+
+
+def _named_for_validation(inputs: Sequence[Path], options: DatasetOptions) -> set[bytes]:
+    """Hashes of the documents that the options name for validation; none of a share."""
+    paths = options.val_files or (inputs if options.val_documents else ())
+    most = None if options.val_files else options.val_documents
+    documents = (document for path in paths for document in read_documents(path))
+    return {document_hash(utf8(document.text)) for document in islice(documents, most)}
 
 
 def _write(
@@ -360,7 +369,7 @@ def _split(file: int, document: bytes, val: Tally, options: DatasetOptions) -> S
 
 def _is_val(document: bytes, options: DatasetOptions) -> bool:
     """Whether a split by share takes the document for validation."""
-    if options.val_files:
+    if options.val_files or options.val_documents is not None:
         return False
     return int.from_bytes(document[:8], "big") < options.val_share * 2.0**64
 

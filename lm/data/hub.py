@@ -62,8 +62,11 @@ def download_variant(hub: Hub, train_shards: int) -> Path:
             f"{entry.name} has {entry.n_shards['train']} shards to train on, not {train_shards}"
         )
     wanted = {"val": entry.n_shards["val"], "train": train_shards}
-    for name in _tokenizer_files(manifest, entry):
+    tokenizer_files = _tokenizer_files(manifest, entry)
+    for name in tokenizer_files:
         fetch(hub, name)
+    if not tokenizer_files:
+        hub.report(f"{manifest}: names no tokenizer, without which bytes can't be told")
     for split in SPLITS:
         for index in range(wanted[split]):
             name = shard_name(STEM, split, index)
@@ -168,6 +171,8 @@ def _named(hub: Hub, remote: str) -> Iterator[None]:
         raise DownloadError(f"{what}: the repository has no revision {hub.revision!r}") from None
     except errors.OfflineModeIsEnabled:
         raise DownloadError(f"{what}: not here, and HF_HUB_OFFLINE forbids to get it") from None
+    except errors.HFValidationError as error:
+        raise DownloadError(f"{what}: {error}") from None
     except (errors.HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(

@@ -105,7 +105,7 @@ def dataset_entry(path: Path, name: str | None = None) -> DatasetEntry:
             known = ", ".join(sorted(entries)) or "none"
             raise ConfigError(f"{path}: no data set {name!r}; known are {known}")
         return _entry(path.parent, name, entries[name], values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, ConfigError | CorruptError):
             raise
         raise CorruptError(f"{path}: not a manifest of token shards: {error!r}") from None
@@ -188,12 +188,15 @@ def _entry(root: Path, name: str, entry: dict[str, Any], values: dict[str, Any])
                 file_sha256(files[split]) != documents[split]["sha256"]
             ):
                 raise CorruptError(f"{files[split]}: missing, or not that of the manifest")
+    n_shards: dict[Split, int] = {split: int(entry["stats"][f"files_{split}"]) for split in SPLITS}
+    if min(n_shards.values()) < 0:
+        raise ValueError(f"{n_shards} shards")
     return DatasetEntry(
         root=root,
         name=name,
         tokenizer_file=None if model is None else _inside(root, model),
         case_operators=int(tokenizer.get("case_operators", 0)),
-        n_shards={split: int(entry["stats"][f"files_{split}"]) for split in SPLITS},
+        n_shards=n_shards,
         shards={
             split: tuple(
                 ShardEntry(str(s["name"]), int(s["n_tokens"]), str(s["sha256"]))

@@ -205,7 +205,9 @@ def _keeps_everything(proto: bytes) -> bool:
 def _processor(proto: bytes) -> Any:
     from sentencepiece import SentencePieceProcessor
 
+    processor = SentencePieceProcessor()
     try:
-        return SentencePieceProcessor(model_proto=proto)
+        processor.LoadFromSerializedProto(proto)  # its constructor takes an empty one for none
+        return processor
     except (RuntimeError, OSError) as error:
         raise CorruptError(f"tokenizer: not a SentencePiece model: {error}") from None

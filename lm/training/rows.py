@@ -67,6 +67,8 @@ def open_tokens(folder: Path, seq_len: int) -> Tokens:
         model_file, case = dataset.tokenizer_file.read_bytes(), bool(dataset.case_operators)
         n_symbols = tokenizer_from(model_file, case=case).n_symbols
         n_bytes = shard_bytes(model_file, with_start, case=case)
+        if len(val) and not n_bytes:
+            raise ConfigError(f"{folder}: the validation split has no bytes of text")
     if len(train) < seq_len or len(val) < seq_len:
         raise ConfigError(f"{folder}: less than a row of {seq_len} tokens")
     return Tokens(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
-from pgolf_codec.errors import ConfigError, FormatError, OverlapError
+from pgolf_codec.errors import ConfigError, FormatError, OverlapError, TruncatedError
 from pgolf_codec.lm.config import DataConfig
 from pgolf_codec.lm.data.corpora import (
     SEPARATOR,
@@ -88,12 +89,44 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
         next(documents)
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.zst"])
+def test_lines_as_other_programs_write_them(tmp_path: Path, suffix: str) -> None:
+    """A mark in front, line ends of two bytes, no end of the last line, a line of many blocks."""
+    long = "é" * (1 << 18)
+    lines = [
+        "\ufeff" + json.dumps({"text": "one"}),
+        json.dumps({"text": long}),
+        '{"text": "\ufeff"}',
+    ]
+    data = "\r\n".join(lines).encode()
+    cut = len(data) // 3
+    path = tmp_path / f"a.{suffix}"
+    frames = b"".join(map(zstandard.compress, (data[:cut], data[cut:])))
+    path.write_bytes(frames if suffix.endswith("zst") else data)
+    assert [document.text for document in read_documents(path)] == ["one", long, "\ufeff"]
+
+
+def test_a_frame_that_is_cut_off_is_not_the_end(tmp_path: Path) -> None:
+    """Wherever it is cut: also behind a line, where the rest would not be missed."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    first = compressor.compress(b'{"text": "one"}\n')
+    first += compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(first)
+    documents = read_documents(path)
+    assert next(documents).text == "one"
+    with pytest.raises(TruncatedError, match=r"a\.jsonl\.zst: ends within a zstd frame"):
+        next(documents)
+    path.write_bytes(first + compressor.flush())
+    assert [document.text for document in read_documents(path)] == ["one"]
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "\xff"}\n')
     (tmp_path / "b.jsonl.zst").write_bytes(b"not zstd")
     (tmp_path / "c.jsonl.zst").write_bytes(zstd(b'{"text": ""}\n', window_log=28))
-    for name in ("a.jsonl", "b.jsonl.zst", "c.jsonl.zst"):
-        with pytest.raises(FormatError, match=name):
+    for name, why in (("a.jsonl", ":1: not UTF-8"), ("b.jsonl.zst", ""), ("c.jsonl.zst", "")):
+        with pytest.raises(FormatError, match=name + why):
             list(read_documents(tmp_path / name))
 
 

@@ -15,17 +15,20 @@ import pytest
 from pgolf_codec.cli import main
 from pgolf_codec.codec.tokenizer import Tokenizer, train_tokenizer
 from pgolf_codec.errors import ConfigError, CorruptError, FormatError, OverlapError, RefusedError
+from pgolf_codec.lm.data import dataset_writer
 from pgolf_codec.lm.data.corpora import read_documents
 from pgolf_codec.lm.data.dataset import check_tokens, open_dataset
 from pgolf_codec.lm.data.dataset import documents as iterate
 from pgolf_codec.lm.data.dataset_writer import DatasetOptions, build_dataset
 from pgolf_codec.lm.data.manifest import (
     HASH_BYTES,
+    SPLITS,
     check_no_overlap,
     check_shards,
     dataset_entry,
     document_hash,
     overlap,
+    read_hashes,
 )
 from pgolf_codec.lm.data.tokenizers import (
     LosslessTokenizer,
@@ -211,6 +214,31 @@ def test_overlap_is_left_out_or_refused(tmp_path: Path, kind: str) -> None:
         rows.open_tokens(folder, 8)
 
 
+@pytest.mark.parametrize("kind", ["share", "first", "files"])
+def test_a_tokenizer_is_not_trained_on_validation_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    texts = documents(40)
+    inputs = [jsonl(tmp_path / "a.jsonl", texts[:20]), jsonl(tmp_path / "b.jsonl", texts[20:])]
+    options: dict[str, Any] = {
+        "share": {"val_share": 0.5},
+        "first": {"val_documents": 25, "val_share": 0.0},
+        "files": {"val_files": (jsonl(tmp_path / "val.jsonl", texts[5:9]),)},
+    }[kind]
+    sample: list[str] = []
+
+    def train(texts: Any, vocab_size: int) -> Tokenizer:
+        sample.extend(texts)
+        return byte_tokenizer()
+
+    monkeypatch.setattr(dataset_writer, "train_lossless", train)
+    folder = build_dataset(inputs, tmp_path / "out", 256, DatasetOptions(**options), log=QUIET)
+    val, train_hashes = (read_hashes(folder / f"documents_{split}.bin") for split in SPLITS)
+    assert 0 < len(val) < len(texts)
+    hashes = [document_hash(text.encode()) for text in sample]
+    assert sorted(hashes) == sorted(row.tobytes() for row in train_hashes)
+
+
 def test_overlap_of_many_hashes() -> None:
     rng = np.random.default_rng(5)
     train = rng.integers(0, 2**63, (5000, 2), np.uint64)
@@ -270,7 +298,7 @@ def test_parquet(tmp_path: Path) -> None:
     bad: dict[str, Any] = {"n": {"n": [1]}, "null": {"text": [None]}, "int": {"text": [1]}}
     for name, columns in bad.items():
         parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
-        with pytest.raises(FormatError, match=rf"{name}\.parquet"):
+        with pytest.raises(FormatError, match=rf"{name}\.parquet(: there is|, row 1: text)"):
             list(read_documents(tmp_path / f"{name}.parquet"))
     (tmp_path / "no.parquet").write_bytes(b"PAR1 this is none PAR1")
     with pytest.raises(FormatError, match=r"no\.parquet"):

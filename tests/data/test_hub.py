@@ -159,6 +159,8 @@ def test_missing_files_and_too_many_shards(repository: Repository, tmp_path: Pat
         ConfigError, match="no data set 'nothing'; known are fineweb10B_sp1024, other"
     ):
         download_variant(hub(repository, tmp_path, source=HubSource("some/where", "nothing")), 1)
+    with pytest.raises(DownloadError, match="Repo id must be"):
+        download_variant(hub(repository, tmp_path / "b", source=HubSource("a///b", NAME)), 1)
     elsewhere = HubSource("no/where", NAME)
     with pytest.raises(DownloadError, match="no such repository"):
         download_variant(hub(repository, tmp_path / "a", source=elsewhere), 1)
@@ -174,6 +176,25 @@ def test_a_manifest_that_leads_out_of_the_folder(
     ).encode()
     with pytest.raises(CorruptError):
         download_variant(hub(repository, tmp_path / "data"), 1)
+
+
+@pytest.mark.parametrize("n", [-1, float("inf"), "two"])
+def test_a_manifest_with_an_impossible_number_of_shards(
+    repository: Repository, tmp_path: Path, n: Any
+) -> None:
+    entry = {**MANIFEST["datasets"][1], "stats": {"files_train": 4, "files_val": n}}
+    repository.files["datasets/manifest.json"] = json.dumps(
+        {**MANIFEST, "datasets": [entry]}
+    ).encode()
+    with pytest.raises(CorruptError, match="not a manifest of token shards"):
+        download_variant(hub(repository, tmp_path), 1)
+
+
+def test_a_manifest_that_names_no_tokenizer(repository: Repository, tmp_path: Path) -> None:
+    repository.files["datasets/manifest.json"] = json.dumps({**MANIFEST, "tokenizers": []}).encode()
+    lines: list[str] = []
+    download_variant(hub(repository, tmp_path, report=lines.append), 1)
+    assert any("names no tokenizer" in line for line in lines)
 
 
 def test_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

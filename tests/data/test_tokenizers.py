@@ -89,9 +89,10 @@ def test_a_lossy_model_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_models_that_can_not_be_used(tmp_path: Path) -> None:
-    (tmp_path / "x.model").write_bytes(b"nothing of the kind")
-    with pytest.raises(CorruptError, match="tokenizer"):
-        load_tokenizer(tmp_path / "x.model")
+    for blob in (b"nothing of the kind", b""):
+        (tmp_path / "x.model").write_bytes(blob)
+        with pytest.raises(CorruptError, match="tokenizer"):
+            load_tokenizer(tmp_path / "x.model")
     model = lossy_model(tmp_path, bos_id=-1, eos_id=1, pad_id=2)
     with pytest.raises(ConfigError, match="BOS is -1, not 1"):
         tokenizer_from(model)
