@@ -33,9 +33,10 @@ from pgolf_codec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from pgolf_codec.quant.coders.registry import MAX_DIMENSIONS
 from pgolf_codec.quant.rounding import Quantized
 from pgolf_codec.quant.schemes import decode_quantized, decode_tensor
-from pgolf_codec.quant.tensors import ITEMS, Tensor
+from pgolf_codec.quant.tensors import ITEMS, Tensor, is_possible_shape
 
 MAGIC = b"\x89PGW\r\n\x1a\n"
 VERSION = 1
@@ -207,7 +208,16 @@ def _parse(head: bytes) -> tuple[list[Entry], dict[str, str]]:
             for name, dtype, shape, scheme, sizes, crc in values["tensors"]
         ]
         same = {str(name): str(other) for name, other in values["same"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        for name in (*(row.name for row in rows), *same):
+            name.encode()  # JSON can have halves of characters
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise CorruptError(f"tensors: head: {error}") from None
     names = {row.name for row in rows}
     if len(names) != len(rows) or not names.isdisjoint(same) or not names.issuperset(same.values()):
@@ -215,6 +225,8 @@ def _parse(head: bytes) -> tuple[list[Entry], dict[str, str]]:
     for row in rows:
         if row.dtype not in ITEMS:
             raise CorruptError(f"tensors: head: {row.name} has the dtype {row.dtype!r}")
-        if any(type(size) is not int or size < 0 for size in (*row.shape, *row.stream_bytes)):
+        sizes = (*row.shape, *row.stream_bytes)
+        possible = all(type(size) is int and size >= 0 for size in sizes)
+        if not (possible and is_possible_shape(row.shape, MAX_DIMENSIONS)):
             raise CorruptError(f"tensors: head: {row.name} has a size that is not possible")
     return rows, same

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from pgolf_codec import notices
 from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, TensorError
 from pgolf_codec.quant.safetensors_file import read_safetensors
 from pgolf_codec.quant.tensors import Tensor
 
 _INNER = ("model", "state_dict", "model_state_dict", "module", "ema")
 """Where a training checkpoint keeps its weights."""
+_MOST_NAMED = 8
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NO_WEIGHTS = re.compile(r"Unsupported global: GLOBAL \S+")
 
 
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or a torch checkpoint, by name.
 
-    ``key`` names the entry of a checkpoint that has the weights; without it the
-    checkpoint itself or one of its usual entries is taken.  Raises :class:`ConfigError`
+    ``key`` names the entry of a checkpoint that has the weights; without it one of the
+    usual entries is taken, or the checkpoint itself if it has none.  Tensors of a dictionary
+    ``a`` within the weights are named ``a.NAME``; what is left out is told
+    (:mod:`~pgolf_codec.notices`).  Raises :class:`ConfigError`
     for a key where there are no entries, :class:`FormatError`, :class:`TensorError`,
     :class:`MissingPackageError`.
     """
@@ -27,12 +34,20 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
         if key is not None:
             raise ConfigError(f"{path}: key {key!r} is for a torch checkpoint, which has entries")
         return read_safetensors(path)
-    return from_state_dict(_weights_of(_load_torch(path), key))
+    weights, left_out = _weights_of(_load_torch(path), key)
+    _tell_left_out(path, left_out)
+    return from_state_dict(weights)
 
 
 def from_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A state_dict of torch tensors or numpy arrays."""
     return {name: _from_any(name, value) for name, value in state.items()}
+
+
+def _tell_left_out(path: Path, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        notices.tell(f"{path}: left out: {', '.join(names[:_MOST_NAMED])}{more}")
 
 
 def _from_any(name: str, value: Any) -> Tensor:
@@ -76,23 +91,45 @@ def _load_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_PICKLED as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        text = _COLOUR.sub("", str(error))
+        needs = _NO_WEIGHTS.search(text)
+        reason = needs[0] if needs else text.partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path}: not a torch checkpoint of weights: {reason}") from None
 
 
-def _weights_of(checkpoint: Any, key: str | None) -> dict[str, Any]:
+def _weights_of(checkpoint: Any, key: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Tensors by name, and the names of what is none of them."""
     if not isinstance(checkpoint, Mapping):
         raise FormatError("checkpoint: not a dictionary of tensors")
-    if key is not None:
-        if not isinstance(checkpoint.get(key), Mapping):
-            raise FormatError(f"checkpoint: has no dictionary {key!r}")
-        checkpoint = checkpoint[key]
+    if key is not None and not isinstance(checkpoint.get(key), Mapping):
+        raise FormatError(f"checkpoint: has no dictionary {key!r}")
+    entry: Any = key
+    if key is None:
+        entry = next((k for k in _INNER if isinstance(checkpoint.get(k), Mapping)), None)
+    left_out: list[str] = []
+    if entry is not None:
+        left_out = [str(k) for k in checkpoint if k != entry]
+        checkpoint = checkpoint[entry]
     elif not any(hasattr(value, "detach") for value in checkpoint.values()):
-        inner = [k for k in _INNER if isinstance(checkpoint.get(k), Mapping)]
-        if not inner:
-            raise FormatError(f"checkpoint: which of {', '.join(map(str, checkpoint))} is it?")
-        checkpoint = checkpoint[inner[0]]
-    tensors = {str(k): v for k, v in checkpoint.items() if hasattr(v, "detach")}
+        raise FormatError(f"checkpoint: which of {', '.join(map(str, checkpoint))} is it?")
+    tensors: dict[str, Any] = {}
+    _collect(checkpoint, "", tensors, left_out)
     if not tensors:
         raise FormatError("checkpoint: no tensors in it")
-    return tensors
+    return tensors, left_out
+
+
+def _collect(
+    entries: Mapping[Any, Any], prefix: str, tensors: dict[str, Any], left_out: list[str]
+) -> None:
+    """Tensors of a dictionary and of those in it, the names joined by dots."""
+    for key, value in entries.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            _collect(value, f"{name}.", tensors, left_out)
+        elif not hasattr(value, "detach"):
+            left_out.append(name)
+        elif name in tensors:
+            raise FormatError(f"checkpoint: two tensors are named {name}")
+        else:
+            tensors[name] = value

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import CoderError, MissingPackageError, TensorError
+from pgolf_codec.files import replacing
 from pgolf_codec.quant import coders
 from pgolf_codec.quant.packing import Rule, order_0_entropy, quantized_by, rule_of
 from pgolf_codec.quant.tensors import Tensor
@@ -74,7 +75,8 @@ def compare(
     """A row for each tensor of integers and each coder; everything is decoded and compared.
 
     A coder that can't hold a tensor has no row for it.  Raises
-    :class:`CoderNotFoundError`, :class:`MissingPackageError`.
+    :class:`CoderNotFoundError`, :class:`MissingPackageError`, and :class:`CoderError` for a
+    coder that gives back something else, and if none can hold any.
     """
     rows = []
     names = list(names)
@@ -106,6 +108,8 @@ def compare(
                     done - encoded,
                 )
             )
+    if not rows:
+        raise CoderError(f"{', '.join(names)}: can't hold any of these tensors")
     return rows
 
 
@@ -197,7 +201,8 @@ def draw(path: Path, found: list[dict[str, Any]]) -> None:
     axes.set_xlabel("decoding, million parameters a second of one core")
     axes.set_ylabel("bytes beyond the smallest")
     axes.set_title("bits a parameter", loc="right", x=1.3, fontsize="medium")
-    figure.savefig(path, bbox_inches="tight", dpi=150)
+    with replacing(path, overwrite=True) as file:
+        figure.savefig(file, format=path.suffix[1:], bbox_inches="tight", dpi=150)
     pyplot.close(figure)
 
 

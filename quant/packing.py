@@ -17,19 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.errors import BudgetError, CoderError, ConfigError, PgolfError, TensorError
+from pgolf_codec.errors import (
+    BudgetError,
+    CoderError,
+    ConfigError,
+    FormatError,
+    PgolfError,
+    TensorError,
+)
 from pgolf_codec.quant import coders
 from pgolf_codec.quant.bag import CodedTensor, dump_bag
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
 from pgolf_codec.quant.schemes import (
-    INTEGERS,
-    LOSSLESS,
+    decode_quantized,
     decode_tensor,
     encode_exact,
     encode_quantized,
 )
-from pgolf_codec.quant.tensors import FLOATS, SMALL_FLOATS, Tensor
+from pgolf_codec.quant.tensors import FLOATS, SMALL_FLOATS, Tensor, from_float32
 
 _NO_SCHEME = ("none", "lossless")
 AUTO = ("raw", "ans-hist", "ans-scale", "cm", "trellis")
@@ -140,6 +146,7 @@ def pack(
     again and compared.  ``done`` remembers tensors by name and scheme for a next call with
     the same tensors and coders.  Raises :class:`TensorError`, :class:`CoderError`.
     """
+    _check_names(tensors)
     report, packed, first_of = PackReport(), [], dict[bytes, str]()
     n_done = 0
     for name, tensor in tensors.items():
@@ -194,6 +201,7 @@ def pack_within(
     that was stopped goes on.  Raises :class:`BudgetError` if nothing lands within 0.1%
     below the cap.
     """
+    _check_names(tensors)
     digest = hashlib.sha256(f"{coder} {more_bytes} {[str(rule) for rule in rules]}".encode())
     for name, tensor in tensors.items():
         digest.update(name.encode() + b"\0")
@@ -226,6 +234,14 @@ def pack_within(
     return at(found.octaves)
 
 
+def _check_names(tensors: Iterable[str]) -> None:
+    for name in tensors:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise TensorError(f"tensor {name!a}: its name is not Unicode text") from None
+
+
 def _coarser(rules: Sequence[Rule], octaves: float) -> list[Rule]:
     return [replace(rule, scheme=rule.scheme and rule.scheme.coarser(octaves)) for rule in rules]
 
@@ -236,8 +252,9 @@ def _has_knob(rule: Rule | None, tensor: Tensor) -> bool:
 
 
 def _pack_and_check(name: str, tensor: Tensor | Quantized, rule: Rule | None, coder: str) -> Packed:
-    coded, row, seconds = _pack_one(name, tensor, rule, coder)
-    return Packed(coded, row, seconds, _seconds(_check, tensor, coded))
+    quantized = tensor if isinstance(tensor, Quantized) else quantized_by(name, tensor, rule)
+    coded, row, seconds = _pack_one(name, tensor, quantized, rule, coder)
+    return Packed(coded, row, seconds, _seconds(_check, tensor, quantized, coded))
 
 
 def parse_scheme(text: str) -> Scheme | None:
@@ -355,14 +372,16 @@ class _Attempts:
 
 
 def _pack_one(
-    name: str, tensor: Tensor | Quantized, rule: Rule | None, coder: str
+    name: str,
+    tensor: Tensor | Quantized,
+    quantized: Quantized | None,
+    rule: Rule | None,
+    coder: str,
 ) -> tuple[CodedTensor, TensorReport, float]:
     """The tensor, its row, and the seconds that all coders took."""
     if isinstance(tensor, Quantized):
-        quantized: Quantized | None = tensor
         dtype, shape = "F32", tensor.values.shape
     else:
-        quantized = quantized_by(name, tensor, rule)
         dtype, shape = tensor.dtype, tensor.shape
     attempts = _Attempts(coder, of_floats=quantized is None and dtype in FLOATS)
     try:
@@ -390,13 +409,25 @@ def _pack_one(
     return CodedTensor(name, dtype, shape, scheme, streams), row, attempts.seconds
 
 
-def _check(tensor: Tensor | Quantized, coded: CodedTensor) -> None:
+def _check(tensor: Tensor | Quantized, quantized: Quantized | None, coded: CodedTensor) -> None:
+    """Decode again; what was quantized must also be finite in the tensor's dtype."""
     views = [memoryview(stream) for stream in coded.streams]
-    decoded = decode_tensor(coded.dtype, coded.shape, coded.scheme, views)
-    if isinstance(tensor, Quantized) or coded.scheme not in (INTEGERS, LOSSLESS):
-        return
-    if not np.array_equal(decoded.bits, tensor.bits):
+    try:
+        if quantized is None:
+            assert isinstance(tensor, Tensor)
+            decoded = decode_tensor(coded.dtype, coded.shape, coded.scheme, views)
+            same = np.array_equal(decoded.bits, tensor.bits)
+        else:
+            found = decode_quantized(coded.shape, coded.scheme, views)
+            same = found is not None and found.same_as(quantized)
+    except FormatError as error:
+        raise CoderError(f"tensor {coded.name}: {error}") from None
+    if not same:
         raise CoderError(f"tensor {coded.name}: a coder does not give back what it got")
+    if quantized is not None:
+        floats = from_float32(quantized.floats(), coded.dtype).floats()
+        if not np.isfinite(floats).all():
+            raise TensorError(f"tensor {coded.name}: an item, rounded, is beyond {coded.dtype}")
 
 
 def _seconds(function: Callable[..., None], *arguments: Any) -> float:

@@ -63,6 +63,21 @@ class Quantized:
             table *= self.column_scales.astype(np.float32)
         return table.reshape(self.values.shape)
 
+    def same_as(self, other: Quantized) -> bool:
+        """The same integers, the same scales bit by bit."""
+
+        def same(one: NDArray[np.float16] | None, two: NDArray[np.float16] | None) -> bool:
+            if one is None or two is None:
+                return one is two
+            return np.array_equal(one.view(np.uint16), two.view(np.uint16))
+
+        return (
+            self.group_columns == other.group_columns
+            and np.array_equal(self.values, other.values)
+            and same(self.row_scales, other.row_scales)
+            and same(self.column_scales, other.column_scales)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:

@@ -16,12 +16,15 @@ from typing import Any
 
 from pgolf_codec.errors import FormatError, TensorError
 from pgolf_codec.files import reading, replacing
-from pgolf_codec.quant.tensors import ITEMS, Tensor
+from pgolf_codec.quant.tensors import ITEMS, Tensor, is_possible_shape
 
 _LENGTH = struct.Struct("<Q")
 _MAX_HEAD_BYTES = 100_000_000
 """The library's own limit."""
 _ALIGNMENT = 8
+_MAX_DIMENSIONS = 64
+"""numpy's own limit."""
+_METADATA = "__metadata__"
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -54,6 +57,8 @@ def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], *, overwrite: bool = False
 ) -> None:
     """Atomic; raises :class:`RefusedError` if the file exists and ``overwrite`` is not set."""
+    if _METADATA in tensors:
+        raise TensorError(f"tensor {_METADATA}: safetensors has another use for this name")
     head: dict[str, Any] = {}
     at = 0
     for name, tensor in tensors.items():
@@ -74,7 +79,7 @@ def _entries(head: dict[str, Any]) -> list[tuple[str, str, tuple[int, ...], int,
     """Name, dtype, shape, first and last byte, by place."""
     entries = []
     for name, entry in head.items():
-        if name == "__metadata__":
+        if name == _METADATA:
             continue
         dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
         begin, end = entry["data_offsets"]
@@ -82,5 +87,7 @@ def _entries(head: dict[str, Any]) -> list[tuple[str, str, tuple[int, ...], int,
             raise TensorError(f"tensor {name}: dtype {dtype} is not known")
         if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
             raise ValueError(f"tensor {name}: a size that is no natural number")
+        if not is_possible_shape(shape, _MAX_DIMENSIONS):
+            raise ValueError(f"tensor {name}: a shape that is not possible")
         entries.append((name, dtype, shape, begin, end))
     return sorted(entries, key=lambda entry: entry[3:])

@@ -93,9 +93,9 @@ def _quantized(shape: tuple[int, ...], scheme: str, parts: Iterator[memoryview])
     if len(shape) < 2:
         raise CorruptError(f"scheme {scheme!r} of a tensor of {len(shape)} dimensions")
     values = _take(parts, shape)
-    n_columns = values[:1].size if shape[0] else 0
+    n_columns = math.prod(shape[1:])
     by_row, group = _by_row(scheme)
-    groups = (-(-math.prod(shape[1:]) // group),) if group else ()
+    groups = (-(-n_columns // group),) if group else ()
     sizes = ((shape[0], *groups), (n_columns,))
     rows, columns = (
         _join_floats("F16", size, parts).bits.view(np.float16) if there else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +91,11 @@ class Tensor:
         """The same for equal tensors only."""
         head = f"{self.dtype} {self.shape} ".encode()
         return hashlib.sha256(head + self.to_bytes()).digest()
+
+
+def is_possible_shape(shape: Sequence[int], most_dimensions: int) -> bool:
+    """Whether numpy can have such an array, be it empty, of items of 8 bytes at most."""
+    return len(shape) <= most_dimensions and math.prod(max(n, 1) for n in shape) < 1 << 59
 
 
 def from_float32(values: NDArray[np.float32], dtype: str) -> Tensor:

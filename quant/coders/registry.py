@@ -15,16 +15,24 @@ that leads to an object with the methods of :class:`Coder`, or to a class of suc
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf_codec.errors import CoderError, CoderNotFoundError, CorruptError, TruncatedError
+from pgolf_codec.errors import (
+    CoderError,
+    CoderNotFoundError,
+    CorruptError,
+    PgolfError,
+    TruncatedError,
+)
 from pgolf_codec.quant.coders.varint import read_varint, write_varint
 
 GROUP = "pgolf_codec.coders"
@@ -106,22 +114,27 @@ def coder_names() -> list[str]:
 def find_coder(name: str) -> Coder:
     """The coder of this name.
 
-    Raises :class:`CoderNotFoundError` if there is none, and if its package can't be
-    loaded or gives something that is no coder.
+    Raises :class:`CoderNotFoundError` if there is none, if two packages have one, and if its
+    package can't be loaded or gives something that is no coder.
     """
     if name in BUILT_IN:
         _, module, attribute = BUILT_IN[name]
         return getattr(importlib.import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
-    point = _entry_points().get(name)
-    if point is None:
+    points = _entry_points().get(name, {})
+    if not points:
         raise CoderNotFoundError(f"no coder {name!r}; there are {', '.join(coder_names())}")
+    if len(points) > 1:
+        raise CoderNotFoundError(f"coder {name!r} is in {' and in '.join(sorted(points))}")
+    ((place, point),) = points.items()
+    if not _NAME.fullmatch(name):
+        raise CoderNotFoundError(f"{name!r} of {place} can't be the name of a coder")
     try:
         found = point.load()
         coder = found() if isinstance(found, type) else found
-    except Exception as error:  # whatever another package runs into
-        raise CoderNotFoundError(f"coder {name!r} can't be loaded: {error}") from error
-    if not isinstance(coder, Coder):
-        raise CoderNotFoundError(f"coder {name!r} of {point.value} is not a Coder")
+    except (Exception, SystemExit) as error:  # whatever another package runs into
+        raise CoderNotFoundError(f"coder {name!r} can't be loaded: {_told(error)}") from error
+    if not (isinstance(coder, Coder) and isinstance(coder.summary, str)):
+        raise CoderNotFoundError(f"coder {name!r} of {place} is not a Coder")
     return coder
 
 
@@ -148,7 +161,12 @@ def encode(values: NDArray[np.integer[Any]], coder: str) -> bytes:
     if not values.size:
         return bytes(head)
     table = np.ascontiguousarray(values.reshape(_as_table(values.shape)), np.int32)
-    return bytes(head) + find_coder(coder).encode(table)
+    if coder in BUILT_IN:
+        return bytes(head) + find_coder(coder).encode(table)
+    found, table = find_coder(coder), table.view()
+    table.flags.writeable = False
+    with _blaming(coder, CoderError):
+        return bytes(head) + bytes(memoryview(found.encode(table)))
 
 
 def decode(stream: bytes | memoryview, *, max_items: int = MAX_ITEMS) -> NDArray[np.int32]:
@@ -165,9 +183,15 @@ def decode(stream: bytes | memoryview, *, max_items: int = MAX_ITEMS) -> NDArray
         if len(payload):
             raise CorruptError("coded integers: bytes behind the end")
         return np.empty(info.shape, np.int32)
-    values = find_coder(info.coder).decode(payload, _as_table(info.shape))
-    if values.size != info.n_items or values.dtype != np.int32:
-        raise CorruptError(f"coded integers: {info.coder} gave {values.dtype} {values.shape}")
+    found, shape = find_coder(info.coder), _as_table(info.shape)
+    if info.coder in BUILT_IN:
+        return found.decode(payload, shape).reshape(info.shape)
+    with _blaming(info.coder, CorruptError):
+        values = found.decode(payload, shape)
+        if values.shape != shape or values.dtype != np.int32:
+            raise CorruptError(
+                f"coder {info.coder!r} gave {values.dtype} {values.shape}, not int32 {shape}"
+            )
     return values.reshape(info.shape)
 
 
@@ -201,7 +225,26 @@ def _as_table(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
-def _entry_points() -> dict[str, Any]:
+@contextlib.contextmanager
+def _blaming(coder: str, kind: type[PgolfError]) -> Iterator[None]:
+    """Whatever another package's coder runs into is an error that names it."""
+    try:
+        yield
+    except (PgolfError, MemoryError):
+        raise
+    except Exception as error:
+        raise kind(f"coder {coder!r}: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _entry_points() -> dict[str, dict[str, Any]]:
+    """Those of each name, by what they lead to."""
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in entry_points(group=GROUP)}
+    found: dict[str, dict[str, Any]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, {})[point.value] = point
+    return found

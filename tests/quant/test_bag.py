@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import (
+    CoderError,
     CoderNotFoundError,
     ConfigError,
     CorruptError,
@@ -27,7 +28,7 @@ from pgolf_codec.errors import (
 from pgolf_codec.quant.bag import MAGIC, Bag, CodedTensor, dump_bag, load_bag
 from pgolf_codec.quant.checkpoints import from_state_dict, read_tensors
 from pgolf_codec.quant.coders.registry import encode
-from pgolf_codec.quant.packing import Rule, pack, parse_rules, parse_scheme
+from pgolf_codec.quant.packing import Rule, pack, pack_within, parse_rules, parse_scheme
 from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
 from pgolf_codec.quant.safetensors_file import read_safetensors, write_safetensors
 from pgolf_codec.quant.tensors import ITEMS, Tensor, from_float32
@@ -292,7 +293,12 @@ def set_first(index: int, value: Any) -> Any:
         (set_first(1, "I8"), CorruptError),
         (set_first(2, [4, 7]), CorruptError),
         (set_first(2, [-4, 6]), CorruptError),
-        (set_first(2, [2**40, 2**40]), OutputLimitError),
+        (set_first(2, [2**20, 2**20]), OutputLimitError),
+        (set_first(2, [2**40, 2**40]), CorruptError),
+        (set_first(2, [0, 2**40, 2**40]), CorruptError),
+        (set_first(2, [1] * 9), CorruptError),
+        (set_first(5, float("inf")), CorruptError),
+        (set_first(0, "\ud800"), CorruptError),
         (set_first(3, "floats"), CorruptError),
         (set_first(3, "nothing"), CorruptError),
         (set_first(4, [2**50]), TruncatedError),
@@ -336,6 +342,75 @@ def test_one_tensor_alone() -> None:
     assert same(damaged["a"], expected)
     with pytest.raises(CorruptError, match="tensor b: is damaged"):
         damaged["b"]
+
+
+def test_columns_of_no_rows() -> None:
+    quantized = Quantized(np.zeros((0, 3), np.int32), None, np.ones(3, np.float16))
+    blob, _ = pack({"w": quantized}, coder="raw")
+    assert load_bag(blob)["w"].shape == (0, 3)
+
+
+class Liar:
+    """A coder of another package."""
+
+    summary = "gives back what it should not"
+
+    def __init__(self, decode: Any, encode: Any = lambda values: b"x") -> None:
+        self.encode, self.of_shape = encode, decode
+
+    def decode(self, payload: memoryview, shape: tuple[int, int]) -> Any:
+        return self.of_shape(shape)
+
+
+def raises(*arguments: object) -> bytes:
+    raise RuntimeError("oh")
+
+
+def writes(values: NDArray[np.int32]) -> bytes:
+    values[0] = 0
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("coder", "message"),
+    [
+        (Liar(lambda shape: np.zeros(shape, np.int32)), "does not give back"),
+        (Liar(lambda shape: np.zeros(shape[::-1], np.int32)), r"gave int32 \(30, 40\)"),
+        (Liar(np.zeros), "gave float64"),
+        (Liar(lambda shape: None), "AttributeError"),
+        (Liar(raises), "RuntimeError: oh"),
+        (Liar(None, raises), "RuntimeError: oh"),
+        (Liar(None, lambda values: "text"), "TypeError"),
+        (Liar(None, writes), "ValueError: assignment destination is read-only"),
+    ],
+)
+@pytest.mark.parametrize("quant", ["none", "int6"])
+def test_coders_that_break_their_word(
+    coder: Liar, message: str, quant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they do, the tensor is named, and nothing that can't be read is packed."""
+    monkeypatch.setattr("pgolf_codec.quant.coders.registry.find_coder", lambda name: coder)
+    rules = [Rule("*", parse_scheme(quant))]
+    with pytest.raises(CoderError, match=f"tensor half: .*{message}"):
+        pack({"half": model()["half"]}, rules=rules, coder="liar")
+
+
+def test_a_rounded_item_beyond_its_dtype() -> None:
+    """A scale is rounded too, perhaps upwards."""
+    w = np.full((2, 2), 65504, np.float16)
+    with pytest.raises(TensorError, match="tensor w: an item, rounded, is beyond F16"):
+        pack({"w": Tensor.from_array(w)}, rules=[Rule("*", Scheme("int8"))])
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udfff.w"])
+def test_a_name_that_is_no_text(name: str, tmp_path: Path) -> None:
+    tensors = {name: Tensor.from_array(np.ones(3))}
+    with pytest.raises(TensorError, match=r"ud[8f].*not Unicode"):
+        pack(tensors)
+    with pytest.raises(TensorError, match=r"ud[8f].*not Unicode"):
+        pack_within(tensors, 1000, rules=[])
+    with pytest.raises(TensorError, match="__metadata__"):
+        write_safetensors(tmp_path / "x", {"__metadata__": tensors[name]})
 
 
 def test_a_scale_that_is_no_number() -> None:
@@ -393,6 +468,8 @@ def one_tensor(shape: str, offsets: str) -> bytes:
         one_tensor("[1]", "[4,8]"),
         one_tensor("[-1]", "[0,4]"),
         one_tensor("[1099511627776, 1099511627776]", "[0,4]"),
+        one_tensor("[0, 1099511627776, 1099511627776]", "[0,0]"),
+        one_tensor(str([1] * 65), "[0,4]"),
     ],
 )
 def test_safetensors_that_are_none(data: bytes, tmp_path: Path) -> None:
@@ -421,9 +498,38 @@ def test_torch_checkpoints(tmp_path: Path) -> None:
         assert found["a"].floats().tolist() == state["a"].float().tolist()
     with pytest.raises(FormatError, match="which of step, weird"):
         read_tensors(tmp_path / "x.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(FormatError, match=r"weights: Unsupported global: GLOBAL torch\.nn"):
+        read_tensors(tmp_path / "x.pt")
     (tmp_path / "x.pt").write_bytes(b"nothing")
     with pytest.raises(FormatError, match="not a torch checkpoint"):
         read_tensors(tmp_path / "x.pt")
+
+
+def test_checkpoints_of_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights alone, all of them, and no word less of what is left out."""
+    torch = pytest.importorskip("torch")
+    told: list[str] = []
+    monkeypatch.setattr("pgolf_codec.notices.tell", told.append)
+    path, w = tmp_path / "x.pt", torch.ones(2, 2)
+
+    def names(content: Any) -> list[str]:
+        torch.save(content, path)
+        return list(read_tensors(path))
+
+    state = {0: {"exp_avg": w}}
+    weights = {"a.w": w, "b": {"w": w, "n": 1, "c": {"w": w}}}
+    assert names({"rng_state": w, "model": weights, "optimizer": state}) == ["a.w", "b.w", "b.c.w"]
+    assert told.pop() == f"{path}: left out: rng_state, optimizer, b.n"
+    assert names({"ema": weights, "step": 1, "model": {"w": w}}) == ["w"]
+    assert told.pop() == f"{path}: left out: ema, step"
+    assert names({f"{n}": w if n == 3 else n for n in range(12)}) == ["3"]
+    assert told.pop() == f"{path}: left out: 0, 1, 2, 4, 5, 6, 7, 8 and 3 more"
+    assert names(weights["b"] | {"n": w}) == ["w", "n", "c.w"]
+    assert not told
+    for twice in ({0: w, "0": w}, {"a.b": w, "a": {"b": w}}):
+        with pytest.raises(FormatError, match="two tensors are named"):
+            names(twice)
 
 
 @pytest.mark.parametrize("content", [b"", b"epoch,loss\n1,2.5\n", bytes(100), b"\x80\x02}q\x00."])

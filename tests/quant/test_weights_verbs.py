@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,37 @@ def test_list_of_coders(capsys: pytest.CaptureFixture[str]) -> None:
         "raw", "zlib", "int8+zlib", "bzip2", "lzma", "zstd", "brotli", "huffman", "ans-hist",
         "ans-gauss", "ans-laplace", "ans-mixture", "ans-scale", "cm",
     ]  # fmt: skip
+
+
+def test_coders_that_can_not_be_had(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each is told, by name, and none stops the others."""
+    (tmp_path / "leaving_coder.py").write_text("raise SystemExit('bye')\n")
+    (tmp_path / "raising_coder.py").write_text("raise ZeroDivisionError('no')\n")
+    (tmp_path / "mute_coder.py").write_text(
+        "class C:\n    summary = 3\n    encode = decode = C = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [
+        EntryPoint(name, value, "pgolf_codec.coders")
+        for name, value in (
+            ("two", "one_coder:C"), ("two", "other_coder:C"), ("leaves", "leaving_coder"),
+            ("raises", "raising_coder:C"), ("a b", "mute_coder:C"), ("mute", "mute_coder:C"),
+        )
+    ]  # fmt: skip
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+    assert main(["coders", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = {row["name"]: row["summary"] for row in rows if not row["built_in"]}
+    assert not any(row["usable"] for row in rows if not row["built_in"])
+    assert told == {
+        "two": "coder 'two' is in one_coder:C and in other_coder:C",
+        "leaves": "coder 'leaves' can't be loaded: SystemExit: bye",
+        "raises": "coder 'raises' can't be loaded: ZeroDivisionError: no",
+        "a b": "'a b' of mute_coder:C can't be the name of a coder",
+        "mute": "coder 'mute' of mute_coder:C is not a Coder",
+    }
 
 
 PLUG_IN = """
