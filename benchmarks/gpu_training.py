@@ -37,7 +37,7 @@ MICRO_TOKENS = 65_536
 """Of one forward pass: what one of eight GPUs has of the baseline's batch."""
 SLACK_SECONDS = 1800
 """For compiling and validating, beyond the minutes of training."""
-REDUCED_STEPS = 60
+REDUCED_STEPS = 24
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,9 +58,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(project: Path) -> list[str]:
+def command(project: Path, ranks: int = 1) -> list[str]:
     arguments = ["toy.toml", "--corpora", "corpora", "--work", "work", "-o", "models/toy.pglm"]
-    arguments += ["--ranks", "2", "--workers", "1", "--no-compile"]
+    arguments += ["--ranks", str(ranks), "--workers", "1", "--no-compile"]
     return [sys.executable, "-m", "pgolf_codec.lm.build", *arguments]
 
 
@@ -107,7 +107,7 @@ def test_a_build_that_is_stopped_goes_on(project: Path) -> None:
 
     checkpoint, output = project / "work/run/checkpoint.pt", project / "models/toy.pglm"
     with subprocess.Popen(
-        command(project), cwd=project, stderr=subprocess.PIPE, text=True
+        command(project, ranks=2), cwd=project, stderr=subprocess.PIPE, text=True
     ) as stopped:
         try:
             wait_for(checkpoint.exists)

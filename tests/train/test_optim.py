@@ -73,6 +73,22 @@ def test_a_step_of_muon() -> None:
     assert torch.allclose(p, expected, atol=1e-6)
 
 
+def test_muon_looks_ahead() -> None:
+    """Nesterov: the last gradient counts once more than the mean of all has it."""
+    p = torch.nn.Parameter(torch.zeros(16, 8))
+    muon = optim.Muon([p], 0.1, momentum=0.9)
+    first, second = normal(16, 8, seed=2), normal(16, 8, seed=3)
+    for gradient in (first, second):
+        before = p.detach().clone()
+        p.grad = gradient
+        muon.step()
+    mean = 0.9 * 0.1 * first + 0.1 * second
+    ahead = optim.orthogonalize((0.1 * second + 0.9 * mean)[None])[0].float()
+    assert torch.allclose((before - p) / (0.1 * 2**0.5), ahead, atol=0.03)
+    behind = optim.orthogonalize(mean[None])[0].float()
+    assert not torch.allclose(ahead, behind, atol=0.1)
+
+
 def test_who_trains_what(tiny: ModelConfig) -> None:
     model = Transformer(tiny, 64)
     config = TrainConfig(adam_weight_decay=0.1, embed_lr=0.5, scalar_lr=0.25)

@@ -157,6 +157,49 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert one["model_config"] == tiny.to_dict()
 
 
+@pytest.mark.parametrize("mean", [{"ema": 0.5}, {"swa_every": 1, "swa_at": 1.0}])
+def test_measuring_and_saving_on_the_way_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: ModelConfig,
+    tokens: Path,
+    tmp_path: Path,
+    mean: dict[str, Any],
+) -> None:
+    """Nor does the mean of the weights that is measured and saved: training goes on without it."""
+    once, often = tmp_path / "once", tmp_path / "often"
+    run(monkeypatch, tiny, configuration(minutes=4 / 60, **mean), tokens, once)
+    always = {"eval_seconds": 0.0, "checkpoint_seconds": 0.0}
+    lines = run(monkeypatch, tiny, configuration(minutes=4 / 60, **mean, **always), tokens, often)
+    assert sum("val_bpb" in line for line in lines) == 5
+    one, other, plain = weights(once), weights(often), tmp_path / "plain"
+    for kind in ("model", "trained"):
+        for name, tensor in one[kind].items():
+            assert torch.equal(tensor, other[kind][name]), name
+    run(monkeypatch, tiny, configuration(minutes=4 / 60), tokens, plain)
+    assert torch.equal(one["trained"]["embedding"], weights(plain)["model"]["embedding"])
+    assert not torch.equal(one["trained"]["embedding"], one["model"]["embedding"])
+
+
+def test_large_gradients_are_cut_to_the_norm(
+    monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
+) -> None:
+    norms: list[float] = []
+    set_rates = schedules.set_rates
+
+    def watch(optimizers: Any, *arguments: Any) -> None:
+        set_rates(optimizers, *arguments)
+        params = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in params])))
+
+    monkeypatch.setattr(schedules, "set_rates", watch)
+    for limit in (0.0, 1e-3):
+        config = configuration(minutes=2 / 60, grad_clip=limit)
+        run(monkeypatch, tiny, config, tokens, tmp_path / str(limit))
+    free, cut = norms[: len(norms) // 2], norms[len(norms) // 2 :]
+    assert min(free) > 0.01
+    assert cut == pytest.approx([1e-3] * len(cut), rel=1e-3)
+
+
 def test_a_finished_run_is_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tiny: ModelConfig, tokens: Path, tmp_path: Path
 ) -> None:
