@@ -24,6 +24,9 @@ NEWTON_SCHULZ = ("quintic", "polar")
 INITS = ("normal", "orthogonal")
 """Of matrices, by :meth:`~pgolf_codec.lm.floats.model.Transformer.init_weights`."""
 
+MAX_SEED = 1 << 64
+"""What torch's generators take."""
+
 TABLES = ("model", "train", "export", "data")
 """Of a recipe."""
 
@@ -144,6 +147,7 @@ class TrainConfig:
             need(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
         for name in ("momentum", "momentum_start", "row_beta", "adam_beta1", "adam_beta2", "ema"):
             need(0 <= getattr(self, name) < 1, f"{name} {getattr(self, name)} is not in 0..1")
+        need(self.seed < MAX_SEED, f"seed {self.seed} is not below {MAX_SEED}")
         need(
             self.newton_schulz in NEWTON_SCHULZ,
             f"newton_schulz {self.newton_schulz!r} is not one of {', '.join(NEWTON_SCHULZ)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from typing import Any
 
 import pytest
@@ -103,6 +105,14 @@ def test_who_trains_what(tiny: ModelConfig) -> None:
     assert [(g["base_lr"], g["base_decay"]) for g in adam.param_groups] == [(0.5, 0.1), (0.25, 0)]
 
 
+def test_heads_have_a_rate_of_their_own(tiny: ModelConfig) -> None:
+    model = Transformer(dataclasses.replace(tiny, tied=False, mtp_heads=1), 64)
+    config = TrainConfig(embed_lr=0.5, head_lr=0.125, adam_weight_decay=0.1)
+    _, heads, _ = optim.make_optimizers(model, config)[0].param_groups
+    assert {id(p) for p in heads["params"]} == {id(model.head), id(model.mtp)}
+    assert (heads["base_lr"], heads["base_decay"]) == (0.125, 0.1)
+
+
 def test_what_a_step_is_told(tiny: ModelConfig) -> None:
     config = TrainConfig(
         momentum_start=0.85,
@@ -142,6 +152,7 @@ def test_time_or_steps_are_the_budget() -> None:
         ("qat_bits=9", "qat_bits 9 is not in 2..8"),
         ("momentun=1", "unknown key 'momentun'"),
         ("seed='one'", "seed is not of type int"),
+        (f"seed={1 << 64}", "seed 18446744073709551616 is not below"),
         ("nonsense", "is not KEY=VALUE"),
     ],
 )

@@ -238,23 +238,29 @@ def test_a_finished_run_is_continued_with_more_minutes(
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"seed": 5}, "with seed 1"), ({"batch_rows": 2, "ema": 0.5}, "ema"), ({}, "on other tokens")],
+    [
+        ({"seed": 5}, "with seed 1"),
+        ({"batch_rows": 2, "ema": 0.5}, "ema"),
+        ("train.bin", "on other tokens"),
+        ("val.bin", "on other tokens"),
+    ],
 )
 def test_a_run_is_not_continued_as_another(
     monkeypatch: pytest.MonkeyPatch,
     tiny: ModelConfig,
     tokens: Path,
     tmp_path: Path,
-    changes: dict[str, Any],
+    changes: dict[str, Any] | str,
     told: str,
 ) -> None:
     out = tmp_path / "run"
     run(monkeypatch, tiny, configuration(minutes=1 / 60), tokens, out)
     before = (out / "checkpoint.pt").read_bytes()
-    if not changes:
-        ids = np.fromfile(tokens / "train.bin", "<u2")
-        ids[7] = 2
-        ids.tofile(tokens / "train.bin")
+    if isinstance(changes, str):
+        ids = np.fromfile(tokens / changes, "<u2")
+        ids[7] ^= 1
+        ids.tofile(tokens / changes)
+        changes = {}
     with pytest.raises(ConfigError, match=rf"checkpoint\.pt was trained .*{told}"):
         run(monkeypatch, tiny, configuration(**changes), tokens, out)
     assert (out / "checkpoint.pt").read_bytes() == before
