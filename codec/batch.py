@@ -26,6 +26,7 @@ from pgolf_codec.codec.stream import (
     read_frames,
 )
 from pgolf_codec.errors import FormatError
+from pgolf_codec.files import naming
 
 T = TypeVar("T")
 
@@ -77,12 +78,15 @@ def compress_files(
                 if writer is None:
                     writer = _writer(job, model, frame_bytes, overwrite)
                     digests, whole = [], hashlib.sha256()
+                with naming(job.target):
+                    if raw is None:
+                        writer.close()
+                    else:
+                        writer.put(raw, next(encoded))
                 if raw is not None:
-                    writer.put(raw, next(encoded))
                     digests.append(digest(raw))
                     whole.update(raw)
                 else:
-                    writer.close()
                     n_done += writer.stats.raw_bytes
                     if progress is not None:
                         progress(n_done)

@@ -32,7 +32,7 @@ import numpy as np
 from pgolf_codec import notices
 from pgolf_codec.codec.machine import instruction_set, target
 from pgolf_codec.errors import PgolfError
-from pgolf_codec.files import replacing
+from pgolf_codec.files import replacing, user_cache
 
 SOURCES = (
     "codec/adaptation.py",
@@ -274,12 +274,11 @@ def _tell_once() -> None:
 def cache_folder(sources: tuple[str, ...] = SOURCES) -> Path | None:
     """Where machine code of these files is kept: below ``PGOLF_CODEC_CACHE``, or the user's cache.
 
-    None if nothing can be written there, or if ``PGOLF_CODEC_CACHE`` is empty.
+    None if nothing can be written there, if the user has no home, or if the former is empty.
     """
     base = os.environ.get("PGOLF_CODEC_CACHE")
     if base is None:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        base = os.path.join(cache, "pgolf-codec")
+        base = user_cache()
     if not base:
         return None
     folder = Path(base).absolute() / f"kernels-{_digest(sources)}"

@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pgolf_codec.files import user_cache
+
 NAMESPACES = "namespaces: no network, read-only files, the text is hidden"
 GUARD = "guard: an audit hook refuses sockets and writing; the text is not hidden"
 
@@ -47,8 +49,7 @@ class Isolation:
         self._read: dict[str, None] = {}
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         self.kind = NAMESPACES if self._leave(hidden) else GUARD
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        os.environ.setdefault("PGOLF_CODEC_CACHE", os.path.join(cache, "pgolf-codec"))
+        os.environ.setdefault("PGOLF_CODEC_CACHE", user_cache())
         self._cache = Path(os.environ["PGOLF_CODEC_CACHE"] or scratch)
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
             os.environ[name] = str(scratch)

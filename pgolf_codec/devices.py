@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pgolf_codec.errors import MissingPackageError
+from pgolf_codec.errors import DeviceError, MissingPackageError
 
 if TYPE_CHECKING:
     from pgolf_codec.codec.frame_coder import FrameCoder
@@ -24,11 +24,15 @@ CPU_GROUP_BYTES = 1 << 24
 def adapting(model: Model, device: str | None, adapt: bool | None) -> Model:
     """The model to write with: one that learns from the text, if ``adapt``.
 
-    None is yes on the processor, and no on other devices, which can't.
+    None is yes on the processor, and no on other devices, which can't: raises
+    :class:`DeviceError` if they are asked to.
     """
     from pgolf_codec.codec.adaptation import adapted
 
-    return adapted(model) if adapt or (adapt is None and device in (None, CPU)) else model
+    here = device in (None, CPU)
+    if adapt and not here:
+        raise DeviceError("only the processor adapts (device cpu, or --no-adapt)")
+    return adapted(model) if here and adapt is not False else model
 
 
 @lru_cache(maxsize=4)

@@ -143,7 +143,11 @@ class RefusedError(PgolfError):
     """A file is left alone: it exists, is a directory, is of another kind; says why."""
 
     def __init__(self, path: object, why: str) -> None:
-        super().__init__(f"{path}: {why}")
+        super().__init__(path, why)  # pickle, by which other ranks hear of it, calls this again
+
+    def __str__(self) -> str:
+        path, why = self.args
+        return f"{path}: {why}"
 
 
 class VerificationError(PgolfError):
@@ -153,5 +157,8 @@ class VerificationError(PgolfError):
     """
 
     def __init__(self, message: str, receipt: Receipt) -> None:
-        super().__init__(message)
+        super().__init__(message, receipt)
         self.receipt = receipt
+
+    def __str__(self) -> str:
+        return str(self.args[0])

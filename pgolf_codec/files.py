@@ -7,6 +7,7 @@ it is complete and on the disk; an error, Ctrl-C or a signal leaves nothing behi
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -79,6 +80,23 @@ def replacing(
     _sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def naming(name: object) -> Iterator[None]:
+    """Give a failed write the name of the file that it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _WRITE_ERRNOS:
+            error.filename = str(name)
+        raise
+
+
+def user_cache() -> str:
+    """Where what can be made again is kept: an absolute path, or "" if the user has no home."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(folder, "pgolf-codec") if os.path.isabs(folder) else ""
+
+
 def check_target(name: str | None) -> None:
     """Raise :class:`RefusedError` now for what could not be written after long work.
 
@@ -121,6 +139,7 @@ def _open_number(path: Path) -> int | None:
 
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OPEN = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
+_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _EXISTS = "already exists; not overwritten"
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
 

@@ -48,7 +48,7 @@ def _batch_options(parser: argparse.ArgumentParser) -> None:
         "--streams",
         type=positive,
         metavar="N",
-        help="parts of a frame coded side by side: more are faster and compress less",
+        help="parts of a frame coded side by side, 1 to 64: more are faster, and compress less",
     )
     add_talk(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file, on stdout")

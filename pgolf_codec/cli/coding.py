@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import errno
 import io
 import json
 import os
@@ -29,7 +28,6 @@ from pgolf_codec.cli.options import (
 from pgolf_codec.errors import PgolfError, RefusedError
 from pgolf_codec.progress import Progress, size
 
-_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _STDIN, _STDOUT = "(stdin)", "(stdout)"
 
 Target = Path | Literal["-"] | None
@@ -61,7 +59,7 @@ def compress_options(parser: argparse.ArgumentParser) -> None:
         "--streams",
         type=positive,
         metavar="N",
-        help="parts coded side by side: more are faster and compress less",
+        help="parts coded side by side, 1 to 64: more are faster, and compress less",
     )
 
 
@@ -272,28 +270,17 @@ def _sink(target: Target, source: Source, options: argparse.Namespace) -> Iterat
             raise RefusedError(_STDOUT, "is closed")
         if options.verb == "compress" and sys.stdout.isatty() and not options.force:
             raise RefusedError(_STDOUT, "is a terminal; use -o FILE, or -f to write there anyway")
-        with _naming(_STDOUT):
+        with files.naming(_STDOUT):
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
     else:
         if source.status and files.same_file(target, Path(source.name)):
             raise RefusedError(target, "is also the input")
         with (
-            _naming(str(target)),
+            files.naming(target),
             files.replacing(target, overwrite=options.force, like=source.status) as out,
         ):
             yield out
-
-
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Give a failed write the name of the file that it is about."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno in _WRITE_ERRNOS:
-            error.filename = name
-        raise
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -70,6 +70,14 @@ def test_wrong_calls(main: Main, source: Path, arguments: list[str], capsys: Cap
     assert [path.name for path in source.parent.iterdir()] == ["text"]
 
 
+def test_a_device_does_not_adapt(main: Main, source: Path, capsys: Capture) -> None:
+    """Said before anything is written, and whether or not there is such a device."""
+    assert main("compress", "--adapt", "--device", "cuda", "-c", source) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "pgolf-codec: only the processor adapts (device cpu, or --no-adapt)\n"
+
+
 def test_file_instead_of_a_verb(main: Main, source: Path, capsys: Capture) -> None:
     assert main("text") == 2
     assert "try: pgolf-codec compress text" in capsys.readouterr().err

@@ -73,6 +73,17 @@ def test_a_cache_folder_that_is_a_file(tmp_path: Path) -> None:
     assert ask(tmp_path / "file")[-1] == expected(numba=True)
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder of the name ``~`` is made, wherever one happens to be."""
+    monkeypatch.delenv("PGOLF_CODEC_CACHE", raising=False)
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where nobody is known
+    assert compiled.cache_folder.__wrapped__(SOURCES) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says its specification
+    assert compiled.cache_folder.__wrapped__(SOURCES) is None
+
+
 def test_folders_of_other_versions_go(tmp_path: Path) -> None:
     for i in range(compiled.KEPT_FOLDERS + 3):
         (tmp_path / f"kernels-{i}").mkdir()

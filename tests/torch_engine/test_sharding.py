@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from pgolf_codec.codec.batch import Job, compress_files, decode_share
 from pgolf_codec.codec.frame_coder import ONE_BY_ONE, OneByOne
 from pgolf_codec.codec.sharding import OneRank, ShardedCoder, together
 from pgolf_codec.codec.tokenizer import Tokenizer
-from pgolf_codec.errors import CorruptError
+from pgolf_codec.errors import CorruptError, RefusedError
 from pgolf_codec.eval.batch import verify_files
 from pgolf_codec.lm.integers.weights import IntegerWeights
 from pgolf_codec.quant.artifact import LoadedModel, dump_artifact, load_artifact
@@ -35,9 +36,9 @@ class ThreadRanks:
         self.rank, self.size, self._shared = rank, size, shared
 
     def all_gather(self, mine: Any) -> list[Any]:
-        self._shared["table"][self.rank] = mine
+        self._shared["table"][self.rank] = pickle.dumps(mine)  # as torch does
         self._shared["barrier"].wait(60)
-        found = list(self._shared["table"])
+        found = [pickle.loads(one) for one in self._shared["table"]]
         self._shared["barrier"].wait(60)
         return found
 
@@ -110,17 +111,21 @@ def test_every_rank_does_its_share(model: LoadedModel) -> None:
     assert all(n > 0 for _, _, n in found[: min(3, n_frames)])
 
 
-def test_the_failure_of_one_is_the_failure_of_all() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [CorruptError("rank 1 says so"), RefusedError("rank 1", "says so"), OSError(28, "full")],
+)
+def test_the_failure_of_one_is_the_failure_of_all(error: Exception) -> None:
     def work(ranks: ThreadRanks) -> Any:
         def fail() -> int:
             if ranks.rank == 1:
-                raise CorruptError("rank 1 has found something")
+                raise error
             return ranks.rank
 
         return together(ranks, fail)
 
     found = on_ranks(3, work)
-    assert [str(error) for error in found] == ["rank 1 has found something"] * 3
+    assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 3
 
 
 def test_a_batch_writes_what_each_file_has_by_itself(
@@ -159,6 +164,15 @@ def test_an_error_leaves_no_file(model: LoadedModel, folder: Path, tmp_path: Pat
         list(compress_files(jobs, model=model, coder=ONE_BY_ONE, threads=1))
     assert sorted(tmp_path.glob("*.pgz")) in ([], [tmp_path / "1.pgz"])
     assert not [path for path in tmp_path.iterdir() if path.suffix not in ("", ".pgz")]
+
+
+def test_a_full_disk_is_named(model: LoadedModel, folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "full.pgz"
+    target.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as error:
+        list(compress_files([Job(folder / "b", target)], model=model, coder=ONE_BY_ONE,
+                            threads=1, overwrite=True))  # fmt: skip
+    assert error.value.filename == str(target)
 
 
 def test_a_batch_is_verified_and_a_liar_is_found(
