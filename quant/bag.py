@@ -10,7 +10,8 @@ Layout (little-endian), version 1::
         the tensors' bytes, in the head's order
 
 The head is {"tensors": [[name, dtype, shape, scheme, [bytes of each stream], crc32],
-...], "same": {name: name of the equal tensor}}.  What the streams of a tensor mean is in
+...], "same": {name: name of the equal tensor}}, and may have "metadata", as safetensors
+has it.  What the streams of a tensor mean is in
 :mod:`~pgolf_codec.quant.schemes`; docs/WEIGHTS.md has it all.
 """
 
@@ -35,6 +36,7 @@ from pgolf_codec.errors import (
 )
 from pgolf_codec.quant.coders.registry import MAX_DIMENSIONS
 from pgolf_codec.quant.rounding import Quantized
+from pgolf_codec.quant.safetensors_file import texts
 from pgolf_codec.quant.schemes import decode_quantized, decode_tensor
 from pgolf_codec.quant.tensors import ITEMS, Tensor, is_possible_shape
 
@@ -81,7 +83,9 @@ class CodedTensor:
     streams: Sequence[bytes]
 
 
-def dump_bag(coded: Sequence[CodedTensor], same: Mapping[str, str]) -> bytes:
+def dump_bag(
+    coded: Sequence[CodedTensor], same: Mapping[str, str], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The bytes of a ``.pgw``; ``same`` has the names of tensors that equal one of ``coded``."""
     bodies = [b"".join(tensor.streams) for tensor in coded]
     rows = [
@@ -89,6 +93,8 @@ def dump_bag(coded: Sequence[CodedTensor], same: Mapping[str, str]) -> bytes:
         for t, body in zip(coded, bodies, strict=True)
     ]
     text = {"tensors": rows, "same": dict(same)}
+    if metadata:
+        text["metadata"] = dict(metadata)
     head = json.dumps(text, separators=(",", ":"), ensure_ascii=False).encode()
     packed = zlib.compress(head, 9)
     blob = _FIXED.pack(MAGIC, VERSION, len(packed), len(head)) + packed
@@ -110,7 +116,7 @@ class Bag(Mapping[str, Tensor]):
         self._file = file
         n_total = file.seek(0, io.SEEK_END)
         file.seek(0)
-        rows, self.same, at = _read_head(file)
+        rows, self.same, self.metadata, at = _read_head(file)
         self.entries = {entry.name: entry for entry in rows}
         self._starts: dict[str, int] = {}
         for entry in rows:
@@ -172,8 +178,8 @@ def is_bag(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _read_head(file: BinaryIO) -> tuple[list[Entry], dict[str, str], int]:
-    """Rows, names of equal tensors, and where the tensors begin."""
+def _read_head(file: BinaryIO) -> tuple[list[Entry], dict[str, str], dict[str, str], int]:
+    """Rows, names of equal tensors, metadata, and where the tensors begin."""
     fixed = file.read(_FIXED.size)
     if not fixed or fixed[: len(MAGIC)] != MAGIC[: len(fixed)]:
         raise NotAnArchiveError("not a file of packed tensors: the magic number is missing")
@@ -196,11 +202,10 @@ def _read_head(file: BinaryIO) -> tuple[list[Entry], dict[str, str], int]:
         raise CorruptError(f"tensors: head: {error}") from None
     if len(head) != n_head or not unpacker.eof:
         raise CorruptError("tensors: the head's size does not hold")
-    rows, same = _parse(head)
-    return rows, same, _FIXED.size + len(packed)
+    return *_parse(head), _FIXED.size + len(packed)
 
 
-def _parse(head: bytes) -> tuple[list[Entry], dict[str, str]]:
+def _parse(head: bytes) -> tuple[list[Entry], dict[str, str], dict[str, str]]:
     try:
         values = json.loads(head)
         rows = [
@@ -208,6 +213,7 @@ def _parse(head: bytes) -> tuple[list[Entry], dict[str, str]]:
             for name, dtype, shape, scheme, sizes, crc in values["tensors"]
         ]
         same = {str(name): str(other) for name, other in values["same"].items()}
+        metadata = texts(values.get("metadata", {}))
         for name in (*(row.name for row in rows), *same):
             name.encode()  # JSON can have halves of characters
     except (
@@ -229,4 +235,4 @@ def _parse(head: bytes) -> tuple[list[Entry], dict[str, str]]:
         possible = all(type(size) is int and size >= 0 for size in sizes)
         if not (possible and is_possible_shape(row.shape, MAX_DIMENSIONS)):
             raise CorruptError(f"tensors: head: {row.name} has a size that is not possible")
-    return rows, same
+    return rows, same, metadata

@@ -10,7 +10,8 @@ from typing import Any
 
 from pgolf_codec import notices
 from pgolf_codec.errors import ConfigError, FormatError, MissingPackageError, TensorError
-from pgolf_codec.quant.safetensors_file import read_safetensors
+from pgolf_codec.quant import safetensors_file
+from pgolf_codec.quant.bag import is_bag
 from pgolf_codec.quant.tensors import Tensor
 
 _INNER = ("model", "state_dict", "model_state_dict", "module", "ema")
@@ -18,6 +19,15 @@ _INNER = ("model", "state_dict", "model_state_dict", "module", "ema")
 _MOST_NAMED = 8
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NO_WEIGHTS = re.compile(r"Unsupported global: GLOBAL \S+")
+
+
+def read_with_metadata(
+    path: Path, key: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As :func:`read_tensors`, and what a ``.safetensors`` file says of itself."""
+    if path.suffix == ".safetensors" and key is None:
+        return safetensors_file.read_with_metadata(path)
+    return read_tensors(path, key), {}
 
 
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -33,7 +43,9 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         if key is not None:
             raise ConfigError(f"{path}: key {key!r} is for a torch checkpoint, which has entries")
-        return read_safetensors(path)
+        return safetensors_file.read_safetensors(path)
+    if path.is_file() and is_bag(path):
+        raise FormatError(f"{path}: is packed already; unpack it first")
     weights, left_out = _weights_of(_load_torch(path), key)
     _tell_left_out(path, left_out)
     return from_state_dict(weights)

@@ -138,13 +138,15 @@ def pack(
     coder: str = "auto",
     progress: Callable[[int], object] = lambda n_done: None,
     done: MutableMapping[tuple[str, str], Packed] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[bytes, PackReport]:
     """A ``.pgw``, and how its bytes came about.
 
     The first rule that matches a tensor's name counts; a tensor without one is
     lossless.  What is :class:`Quantized` already stays as it is.  Every tensor is decoded
     again and compared.  ``done`` remembers tensors by name and scheme for a next call with
-    the same tensors and coders.  Raises :class:`TensorError`, :class:`CoderError`.
+    the same tensors and coders.  ``metadata`` goes into the file.
+    Raises :class:`TensorError`, :class:`CoderError`.
     """
     _check_names(tensors)
     report, packed, first_of = PackReport(), [], dict[bytes, str]()
@@ -169,7 +171,7 @@ def pack(
         packed.append(made.coded)
         n_done += tensor.n_bytes if isinstance(tensor, Tensor) else tensor.values.nbytes
         progress(n_done)
-    blob = dump_bag(packed, report.same)
+    blob = dump_bag(packed, report.same, metadata)
     report.file_bytes = len(blob)
     return blob, report
 
@@ -193,6 +195,7 @@ def pack_within(
     more_bytes: int = 0,
     keep: Path | None = None,
     log: Log = lambda line: None,
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[bytes, PackReport]:
     """As :func:`pack`, with such steps that the file and ``more_bytes`` just fit ``cap_bytes``.
 
@@ -202,7 +205,8 @@ def pack_within(
     below the cap.
     """
     _check_names(tensors)
-    digest = hashlib.sha256(f"{coder} {more_bytes} {[str(rule) for rule in rules]}".encode())
+    about = f"{coder} {more_bytes} {[str(rule) for rule in rules]} {dict(metadata or {})}"
+    digest = hashlib.sha256(about.encode())
     for name, tensor in tensors.items():
         digest.update(name.encode() + b"\0")
         digest.update(tensor.digest() if isinstance(tensor, Tensor) else tensor.values.tobytes())
@@ -220,7 +224,9 @@ def pack_within(
         nonlocal last
         if last is None or last[0] != octaves:
             names = "search" if coder == "auto" else coder
-            last = (octaves, *pack(tensors, rules=_coarser(rules, octaves), coder=names, done=done))
+            coarser = _coarser(rules, octaves)
+            made = pack(tensors, rules=coarser, coder=names, done=done, metadata=metadata)
+            last = (octaves, *made)
         return last[1:]
 
     found = fit(

@@ -29,6 +29,11 @@ _METADATA = "__metadata__"
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors, in the order of their bytes; raises :class:`FormatError`."""
+    return read_with_metadata(path)[0]
+
+
+def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same, and what the file says of itself: other programs may want it again."""
     with reading(path) as file:
         data = memoryview(file.read())
     if len(data) < _LENGTH.size:
@@ -38,7 +43,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if head_size > _MAX_HEAD_BYTES or start > len(data):
         raise FormatError(f"{path}: not a safetensors file: a head of {head_size} bytes")
     try:
-        entries = _entries(json.loads(bytes(data[_LENGTH.size : start])))
+        head = json.loads(bytes(data[_LENGTH.size : start]))
+        metadata = texts(head.pop(_METADATA, {}))
+        entries = _entries(head)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{path}: not a safetensors file: head: {error}") from None
     tensors, at = {}, 0
@@ -50,16 +57,29 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         at = end
     if start + at != len(data):
         raise FormatError(f"{path}: safetensors: {len(data) - start - at} bytes too many")
-    return tensors
+    return tensors, metadata
+
+
+def texts(found: dict[Any, Any]) -> dict[str, str]:
+    """Metadata as it should be; raises :class:`ValueError`."""
+    for text in (*found, *found.values()):
+        if not isinstance(text, str):
+            raise ValueError(f"metadata: {text!r} is no text")
+        text.encode()
+    return found
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], *, overwrite: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Atomic; raises :class:`RefusedError` if the file exists and ``overwrite`` is not set."""
     if _METADATA in tensors:
         raise TensorError(f"tensor {_METADATA}: safetensors has another use for this name")
-    head: dict[str, Any] = {}
+    head: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     at = 0
     for name, tensor in tensors.items():
         end = at + tensor.n_bytes
@@ -79,8 +99,6 @@ def _entries(head: dict[str, Any]) -> list[tuple[str, str, tuple[int, ...], int,
     """Name, dtype, shape, first and last byte, by place."""
     entries = []
     for name, entry in head.items():
-        if name == _METADATA:
-            continue
         dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         if dtype not in ITEMS:

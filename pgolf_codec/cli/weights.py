@@ -90,7 +90,7 @@ def run_pack(options: argparse.Namespace) -> int:
     """Read, quantize and code, write, report."""
     from pgolf_codec.quant.budget import Bill, decoder_bytes, file_bytes
 
-    source = Path(options.file)
+    source = _source(options)
     code_bytes = file_bytes(map(Path, options.code))
     tokenizer_bytes = file_bytes([Path(options.tokenizer)] if options.tokenizer else [])
     if options.budget is not None and code_bytes >= options.budget:
@@ -114,7 +114,7 @@ def _packed_tensors(
     options: argparse.Namespace, source: Path, code_bytes: int
 ) -> tuple[Path, bytes, dict[str, Any]]:
     """Where to, what, and its report: any tensors as a .pgw."""
-    from pgolf_codec.quant.checkpoints import read_tensors
+    from pgolf_codec.quant.checkpoints import read_with_metadata
     from pgolf_codec.quant.coders import find_coder
     from pgolf_codec.quant.packing import pack, pack_within
 
@@ -126,11 +126,13 @@ def _packed_tensors(
         if name not in (None, "auto"):
             find_coder(name)
     with _naming(source):
-        tensors = read_tensors(source, options.key)
+        tensors, metadata = read_with_metadata(source, options.key)
     if options.budget is None:
         n_total = sum(tensor.n_bytes for tensor in tensors.values())
         with Progress(options.file, n_total, None if options.quiet else sys.stderr) as progress:
-            blob, report = pack(tensors, rules=rules, coder=coder, progress=progress.update)
+            blob, report = pack(
+                tensors, rules=rules, coder=coder, progress=progress.update, metadata=metadata
+            )
     else:
         with _searching(target) as keep:
             blob, report = pack_within(
@@ -141,6 +143,7 @@ def _packed_tensors(
                 more_bytes=code_bytes,
                 keep=keep,
                 log=_log(options),
+                metadata=metadata,
             )
     return target, blob, report.to_dict()
 
@@ -210,6 +213,7 @@ def _coded_again(options: argparse.Namespace, source: Path) -> tuple[Path, bytes
 def _sections(blob: bytes) -> dict[str, Any]:
     """The report of a .pglm."""
     from pgolf_codec.quant.artifact import parse_artifact
+    from pgolf_codec.quant.packing import order_0_entropy
 
     found = parse_artifact(blob)
     rows = []
@@ -222,6 +226,7 @@ def _sections(blob: bytes) -> dict[str, Any]:
                 "coder": found.codings[name],
                 "coded_bytes": found.coded_sizes[name],
                 "total_bits_per_param": 8 * found.coded_sizes[name] / max(1, tensor.size),
+                "entropy_bits_per_param": order_0_entropy(tensor),
             }
         )
     n_params = found.weights.n_params
@@ -243,6 +248,12 @@ def _ids(path: Path, tokenizer: Tokenizer) -> Iterator[Path]:
         ids = Path(folder) / "train.bin"
         ids.write_bytes(tokenizer.encode(path.read_bytes()).astype("<u2").tobytes())
         yield ids
+
+
+def _source(options: argparse.Namespace) -> Path:
+    if options.file == "-":
+        raise UsageError("FILE needs the name of a file")
+    return Path(options.file)
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:
@@ -307,10 +318,12 @@ def run_unpack(options: argparse.Namespace) -> int:
     from pgolf_codec.quant.safetensors_file import write_safetensors
     from pgolf_codec.quant.tensors import Tensor
 
-    source = Path(options.file)
+    source = _source(options)
     target = Path(options.output) if options.output else source.with_suffix(".safetensors")
     tensors: dict[str, Tensor] = {}
     with files.reading(source) as file, _naming(source):
+        if not file.seekable():
+            raise RefusedError(source, "is a pipe; tensors are read from files")
         bag = Bag(file)
         _check_target(target, options)
         for name in options.tensor or bag:
@@ -326,7 +339,7 @@ def run_unpack(options: argparse.Namespace) -> int:
             for suffix, scales in (("s", quantized.row_scales), ("t", quantized.column_scales)):
                 if scales is not None:
                     tensors[f"{name}.{suffix}"] = Tensor.from_array(scales)
-    write_safetensors(target, tensors, overwrite=options.force)
+    write_safetensors(target, tensors, metadata=bag.metadata, overwrite=options.force)
     return OK
 
 

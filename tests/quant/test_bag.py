@@ -308,6 +308,8 @@ def set_first(index: int, value: Any) -> Any:
         (lambda head: head["same"].update(a="b"), CorruptError),
         (lambda head: head["tensors"].append(head["tensors"][0]), FormatError),
         (lambda head: head.pop("same"), CorruptError),
+        (lambda head: head.update(metadata=[1]), CorruptError),
+        (lambda head: head.update(metadata={"a": 1}), CorruptError),
     ],
 )
 def test_heads_that_lie(change: Any, error: type[Exception]) -> None:
@@ -467,6 +469,7 @@ def one_tensor(shape: str, offsets: str) -> bytes:
         one_tensor("[2]", "[0,4]"),
         one_tensor("[1]", "[4,8]"),
         one_tensor("[-1]", "[0,4]"),
+        struct.pack("<Q", 24) + b'{"__metadata__":{"a":1}}',
         one_tensor("[1099511627776, 1099511627776]", "[0,4]"),
         one_tensor("[0, 1099511627776, 1099511627776]", "[0,0]"),
         one_tensor(str([1] * 65), "[0,4]"),

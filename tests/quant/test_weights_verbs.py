@@ -15,7 +15,11 @@ import pytest
 
 from pgolf_codec.cli import main
 from pgolf_codec.errors import ConfigError
-from pgolf_codec.quant.safetensors_file import read_safetensors, write_safetensors
+from pgolf_codec.quant.safetensors_file import (
+    read_safetensors,
+    read_with_metadata,
+    write_safetensors,
+)
 from pgolf_codec.quant.tensors import Tensor
 
 
@@ -44,6 +48,19 @@ def test_there_and_back(weights: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert list(read_safetensors(back)) == ["table"]
     assert main(["unpack", str(packed), "-o", str(back), "-f", "--tensor", "chair"]) == 1
     assert "has no tensor 'chair'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--quant", "trellis", "--budget", "2500"]])
+def test_what_a_file_says_of_itself_comes_back(options: list[str], weights: Path) -> None:
+    """transformers reads no file without ``format``."""
+    tensors, metadata = read_safetensors(weights), {"format": "pt", "é": ""}
+    write_safetensors(weights, tensors, metadata=metadata, overwrite=True)
+    assert main(["pack", str(weights), *options]) == 0
+    back = weights.with_name("back.safetensors")
+    assert main(["unpack", str(weights.with_suffix(".pgw")), "-o", str(back)]) == 0
+    found, told = read_with_metadata(back)
+    assert found.keys() == tensors.keys()
+    assert told == metadata
 
 
 def test_report_and_rules(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +253,9 @@ def test_outputs_are_checked_before_the_work(
         ([*unpack, str(weights)], 1, "already exists"),
         ([*unpack, str(packed), "-f"], 1, "is the source"),
         ([*unpack, "-"], 2, "the name of a file"),
+        (["pack", "-", "-o", "x.pgw"], 2, "FILE needs the name of a file"),
+        (["unpack", "-", "-o", "x.safetensors"], 2, "FILE needs the name of a file"),
+        (["pack", str(packed), "-o", "x.pgw"], 1, f"{packed}: is packed already"),
         ([*bench, str(nowhere)], 1, "is not a folder"),
         ([*bench, "picture"], 2, "draws .png or .svg"),
         (["pack", str(weights), "--tokenizer", str(nowhere)], 1, "no such file"),
@@ -251,6 +271,18 @@ def test_outputs_are_checked_before_the_work(
         assert main(arguments) == status, arguments
         assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in weights.parent.iterdir()} == before
+
+
+def test_tensors_from_a_pipe(weights: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", str(weights), "--coder", "raw"]) == 0
+    reader, writer = os.pipe()
+    os.write(writer, weights.with_suffix(".pgw").read_bytes()[:999])
+    try:
+        assert main(["unpack", f"/dev/fd/{reader}", "-o", str(weights.with_name("x"))]) == 1
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert f"/dev/fd/{reader}: is a pipe" in capfd.readouterr().err
 
 
 def test_errors_name_the_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
