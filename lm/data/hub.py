@@ -5,6 +5,9 @@ attempt stopped, and takes its name when its digest is the one that the hub stat
 (SHA-256 of large files, git's SHA-1 of small ones).  ``downloads.json`` remembers what
 was checked: files that are there and unchanged are not asked for again, so a command
 that was completed once also works offline.
+
+Data sets of several repositories may share a folder: each one's manifest is kept in
+``manifests``, and ``manifest.json`` has the data sets and tokenizers of all.
 """
 
 from __future__ import annotations
@@ -21,7 +24,14 @@ from typing import Any
 
 from pgolf_codec.errors import ConfigError, CorruptError, DownloadError, MissingPackageError
 from pgolf_codec.files import replacing
-from pgolf_codec.lm.data.manifest import SPLITS, DatasetEntry, dataset_entry, read_manifest
+from pgolf_codec.lm.data.manifest import (
+    NAME,
+    SPLITS,
+    DatasetEntry,
+    dataset_entry,
+    join_manifests,
+    read_manifest,
+)
 from pgolf_codec.lm.data.shards import open_shard, shard_name
 from pgolf_codec.lm.data.variants import HubSource
 
@@ -45,6 +55,15 @@ class Hub:
     """None is the library's own choice: ``HF_ENDPOINT``, or the public hub."""
     report: Report = lambda line: None
 
+    @property
+    def own_manifest(self) -> Path:
+        """The repository's manifest as it is."""
+        return self.folder / "manifests" / f"{self.source.repository.replace('/', '--')}.json"
+
+    def key(self, name: str) -> str:
+        """What ``downloads.json`` calls a file."""
+        return f"{self.source.repository}@{self.revision}/{self.source.prefix}/{name}"
+
 
 def download_variant(hub: Hub, train_shards: int) -> Path:
     """The validation split, ``train_shards`` shards to train on, and the tokenizer.
@@ -55,7 +74,8 @@ def download_variant(hub: Hub, train_shards: int) -> Path:
     """
     if train_shards < 0:
         raise ConfigError(f"there are no {train_shards} shards to train on")
-    manifest = fetch(hub, "manifest.json")
+    manifest = hub.folder / NAME
+    join_manifests(manifest, fetch(hub, NAME, hub.own_manifest))
     entry = dataset_entry(manifest, hub.source.dataset)
     if train_shards > entry.n_shards["train"]:
         raise ConfigError(
@@ -74,22 +94,22 @@ def download_variant(hub: Hub, train_shards: int) -> Path:
     return entry.folder
 
 
-def fetch(hub: Hub, name: str) -> Path:
-    """One file of the repository, below its prefix, as ``FOLDER/NAME``.
+def fetch(hub: Hub, name: str, path: Path | None = None) -> Path:
+    """One file of the repository, below its prefix, as ``path`` or ``FOLDER/NAME``.
 
     It is left alone if it was checked before and has not changed since.  Raises
     :class:`DownloadError` with the file, or :class:`MissingPackageError`.
     """
-    path = hub.folder / name
+    path = path or hub.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     record = _read_record(hub.folder / _RECORD)
-    checked = record.get(name)
+    checked = record.get(hub.key(name))
     if checked is not None and checked.get("state") == _state(path):
         return path
     remote = f"{hub.source.prefix}/{name}" if hub.source.prefix else name
     with _named(hub, remote):
         digest, n_bytes = _download(hub, remote, path)
-    record[name] = {"etag": digest, "state": _state(path)}
+    record[hub.key(name)] = {"etag": digest, "state": _state(path)}
     with replacing(hub.folder / _RECORD, overwrite=True) as file:
         file.write(json.dumps(record, indent=1, sort_keys=True).encode())
     hub.report(f"{name}: {n_bytes:,} bytes, checked")

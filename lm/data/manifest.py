@@ -12,6 +12,7 @@ What is ours is in the keys "shards" and "documents" of a data set, and in "sour
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf_codec.errors import ConfigError, CorruptError, OverlapError
+from pgolf_codec.files import replacing
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("val", "train")
@@ -88,6 +90,33 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CorruptError(f"{path}: not a JSON object")
     return values
+
+
+def join_manifests(path: Path, newer: Path) -> None:
+    """Add what the manifest ``newer`` has to that at ``path``, whose other data sets and
+    tokenizers stay; without such a one it is copied.
+
+    Raises :class:`CorruptError` if ``newer`` is not of this form.
+    """
+    ours, theirs = {}, read_manifest(newer)
+    with contextlib.suppress(FileNotFoundError, CorruptError):
+        ours = read_manifest(path)
+    try:
+        joined = {**ours, **theirs} | {
+            key: _by_name(ours.get(key, ()), theirs[key]) for key in ("datasets", "tokenizers")
+        }
+    except (KeyError, TypeError) as error:
+        raise CorruptError(f"{newer}: not a manifest of token shards: {error!r}") from None
+    if joined == ours:
+        return
+    with replacing(path, overwrite=True) as file:
+        whole = json.dumps(joined, indent=1).encode() + b"\n"
+        file.write(whole if joined != theirs else newer.read_bytes())
+
+
+def _by_name(older: Any, newer: Any) -> list[Any]:
+    names = {item["name"] for item in newer}
+    return [*newer, *(item for item in older if item["name"] not in names)]
 
 
 def dataset_entry(path: Path, name: str | None = None) -> DatasetEntry:

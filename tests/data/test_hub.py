@@ -16,6 +16,7 @@ import pytest
 from hub_stand_in import Repository, serving
 
 from pgolf_codec.errors import ConfigError, CorruptError, DownloadError, FormatError
+from pgolf_codec.lm.data.dataset import open_dataset
 from pgolf_codec.lm.data.hub import Hub, download_variant
 from pgolf_codec.lm.data.shards import TokenStream, open_shard, shard_header, split_paths
 from pgolf_codec.lm.data.variants import HubSource
@@ -36,6 +37,7 @@ MANIFEST: dict[str, Any] = {
         },
     ],
 }
+MANIFEST_STATS = MANIFEST["datasets"][1]["stats"]
 
 
 def shard(n_tokens: int, first: int = 0) -> bytes:
@@ -89,6 +91,39 @@ def test_what_was_checked_is_not_asked_for_again(repository: Repository, tmp_pat
     assert damaged.read_bytes() == repository.files[f"{TRAIN}0.bin"]
 
 
+def test_data_sets_of_two_repositories_share_a_folder(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """As those of 1,024 and of 4,096 symbols do, which other people publish."""
+    one = download_variant(hub(repository, tmp_path), 1)
+    assert (tmp_path / "manifest.json").read_bytes() == repository.files["datasets/manifest.json"]
+    name = "fineweb10B_sp4096"
+    manifest = {
+        "tokenizers": [{"name": "four", "model_path": "tokenizers/four.model"}],
+        "datasets": [{"name": name, "tokenizer_name": "four", "stats": MANIFEST_STATS}],
+    }
+    files = {
+        "manifest.json": json.dumps(manifest).encode(),
+        "tokenizers/four.model": b"another model",
+        f"datasets/{name}/fineweb_val_000000.bin": shard(300),
+        f"datasets/{name}/fineweb_train_000000.bin": shard(700),
+    }
+    with serving(Repository("else/where", files)) as second:
+        source = HubSource("else/where", name, prefix="")
+        other = Hub(source=source, folder=tmp_path, endpoint=second.endpoint)
+        two = download_variant(other, 1)
+        for folder, n_tokens, model in ((one, 20000, b"a model"), (two, 700, b"another model")):
+            data = open_dataset(folder)
+            assert len(data.train) == n_tokens
+            assert data.tokenizer_file is not None
+            assert data.tokenizer_file.read_bytes() == model
+        repository.requests.clear()
+        second.requests.clear()
+        download_variant(hub(repository, tmp_path), 1)
+        download_variant(other, 1)
+        assert repository.requests == second.requests == []
+
+
 def test_files_from_elsewhere_are_checked_not_downloaded(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -129,6 +164,20 @@ def test_an_attempt_that_failed_is_continued_by_the_next(
     assert (ranges[0] or "").startswith(f"bytes={there}-")
     assert len(ranges) == 1 or no_ranges
     assert (folder / "fineweb_train_000000.bin").read_bytes() == repository.files[f"{TRAIN}0.bin"]
+
+
+def test_a_partial_file_that_is_too_long_is_begun_anew(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """What is left where a server ignored the range, and sent all once more."""
+    name = f"{TRAIN}0.bin"
+    place = tmp_path / "datasets" / NAME / "fineweb_train_000000.bin"
+    place.parent.mkdir(parents=True)
+    partial = place.with_name(f".{place.name}.{repository.etag(name)[:16]}.partial")
+    partial.write_bytes(repository.files[name] + b"more")
+    download_variant(hub(repository, tmp_path), 1)
+    assert place.read_bytes() == repository.files[name]
+    assert repository.gets(name) == [None]
 
 
 @pytest.mark.parametrize("name", [f"{TRAIN}0.bin", "datasets/manifest.json"])
