@@ -27,7 +27,7 @@ from pgolf_codec.errors import (
 )
 from pgolf_codec.quant import coders
 from pgolf_codec.quant.bag import CodedTensor, dump_bag
-from pgolf_codec.quant.budget import Log, fit
+from pgolf_codec.quant.budget import Fit, Log, fit
 from pgolf_codec.quant.rounding import Quantized, Scheme, quantize
 from pgolf_codec.quant.schemes import (
     decode_quantized,
@@ -229,14 +229,21 @@ def pack_within(
             last = (octaves, *made)
         return last[1:]
 
-    found = fit(
-        lambda octaves: len(at(octaves)[0]) + more_bytes,
-        cap_bytes,
-        bytes_per_octave=n_items / 8,
-        keep=keep,
-        key=digest.hexdigest(),
-        log=log,
-    )
+    def search() -> Fit:
+        return fit(
+            lambda octaves: len(at(octaves)[0]) + more_bytes,
+            cap_bytes,
+            bytes_per_octave=n_items / 8,
+            keep=keep,
+            key=digest.hexdigest(),
+            log=log,
+        )
+
+    found = search()
+    if keep and len(at(found.octaves)[0]) + more_bytes != found.n_bytes:
+        log("what was weighed before is of another release")
+        keep.unlink()
+        found = search()
     return at(found.octaves)
 
 

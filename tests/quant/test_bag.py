@@ -123,6 +123,11 @@ def test_quantized() -> None:
     assert rows["half"]["shape"] == [40, 30]
     assert set(rows["half"]["bits_per_param"]) == {"raw", "ans-hist", "ans-scale", "cm", "trellis"}
     assert 3 < rows["half"]["entropy_bits_per_param"] < 3.5
+    for name, entry in bag.entries.items():
+        assert rows[name]["coded_bytes"] == entry.stream_bytes[0]
+        assert rows[name]["scale_bytes"] == sum(entry.stream_bytes[1:])
+        bits = 8 * entry.n_bytes / entry.n_items
+        assert rows[name]["total_bits_per_param"] == pytest.approx(bits)
     assert rows["half"]["coded_bytes"] == min(
         rows["half"]["bits_per_param"][c] * 1200 / 8 for c in rows["half"]["bits_per_param"]
     )

@@ -176,6 +176,44 @@ def test_a_search_that_was_stopped_goes_on(
     assert not (tmp_path / "big.pgw.search").exists()
 
 
+def test_a_search_of_something_else_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With other code in the bill, or kept by a release whose files had other sizes."""
+    weights, code, search = big(tmp_path), tmp_path / "x.py", tmp_path / "big.pgw.search"
+    code.write_bytes(b"#" * 100)
+    command = ["pack", str(weights), "--budget", "17000", "--code", str(code), "--json"]
+    key = ""
+
+    def keeping(path: Path, of: str, known: dict[float, int]) -> None:
+        nonlocal key
+        key = of
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pgolf_codec.quant.budget._keep", keeping)
+        assert main(command) == 0
+    capsys.readouterr()
+    for n_bytes in (100, 2000):
+        search.write_text(json.dumps({"key": key, "weighed": [[0.0, 16_999]]}))
+        code.write_bytes(b"#" * n_bytes)
+        assert main([*command, "-f", "-v"]) == 0
+        told = capsys.readouterr()
+        assert 17000 - 17 <= numbers(told.out)["challenge_bytes"] <= 17000
+        assert ("another release" in told.err) is (n_bytes == 100)
+
+
+def test_the_smallest_matrix_that_is_quantized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.safetensors"
+    shapes = {"a": (32, 32), "b": (31, 33)}
+    arrays = {n: np.arange(s[0] * s[1], dtype=np.float32).reshape(s) for n, s in shapes.items()}
+    write_safetensors(path, {n: Tensor.from_array(a) for n, a in arrays.items()})
+    assert main(["pack", str(path), "--quant", "int8", "--coder", "raw", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tensors"]
+    assert [row["scheme"] for row in rows] == ["int8", "none"]
+
+
 def test_budgets_that_nothing_meets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = big(tmp_path)
     for options, message in (
