@@ -19,6 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from one_text import one_text
 from record_size import record_size_model
 
 import pgolf_codec
@@ -46,7 +47,7 @@ Times = dict[str, list[float]]
 
 
 def main(arguments: list[str]) -> None:
-    text = Path(arguments[0]).read_bytes()
+    text = one_text(arguments, __doc__).read_bytes()
     models = {"nano": pgolf_codec.load_model("nano"), "record-size": record_size_model()}
     results: dict[str, Any] = {"instruction_set": instruction_set(), "models": {}}
     for name, model in models.items():

@@ -37,6 +37,7 @@ from pgolf_codec.cli import demo
 from pgolf_codec.codec import stream
 from pgolf_codec.codec.frame_coder import ONE_BY_ONE
 from pgolf_codec.devices import frame_coder
+from pgolf_codec.errors import DeviceError
 from pgolf_codec.lm.gpu.torch_device import TorchDevice, lane_bytes
 from pgolf_codec.lm.gpu.torch_engine import TorchEngine, open_device
 from pgolf_codec.lm.gpu.torch_ops import int8_products_hold
@@ -48,7 +49,10 @@ RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
-    device = open_device(options.device)
+    try:
+        device = open_device(options.device)
+    except DeviceError as error:
+        sys.exit(f"gpu.py: {error}")
     text = text_of(options)
     results: dict[str, Any] = {"machine": machine(device, options.reduced), "models": []}
     for model in models():
@@ -79,6 +83,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--text", type=Path)
     parser.add_argument("--megabytes", type=float, default=64.0, help="of text for the archives")
     options = parser.parse_args(arguments)
+    if options.text is not None and not options.text.is_file():
+        parser.error(f"{options.text} is not a file")
     options.equal_bytes = 1500 if options.reduced else 200_000
     options.archive_bytes = 0 if options.reduced else int(options.megabytes * 1e6)
     options.streams = 64 if options.reduced else None

@@ -128,7 +128,10 @@ def main(arguments: list[str]) -> int:
     work, wanted = Path(arguments[0]).absolute(), arguments[1:]
     known = {environment.name: environment for environment in environments(work)}
     if unknown := set(wanted) - set(known):
-        raise SystemExit(f"portability: {', '.join(sorted(unknown))}: no environment's name")
+        raise SystemExit(
+            f"portability: {', '.join(sorted(unknown))}: no environment's name; "
+            f"known are {', '.join(known)}"
+        )
     shutil.rmtree(work / "source", ignore_errors=True)  # one version, whoever edits meanwhile
     shutil.copytree(ROOT / "pgolf_codec", work / "source" / "pgolf_codec")
     texts = write_texts(work / "texts")

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from one_text import one_text
+
 from pgolf_codec.codec.machine import instruction_set
 from pgolf_codec.codec.workers import default_threads
 
@@ -37,7 +39,8 @@ SMALL_BYTES = 1000
 
 
 def main(arguments: list[str]) -> None:
-    text = Path(arguments[0]).read_bytes()
+    path = one_text(arguments, __doc__)
+    text = path.read_bytes()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         record = folder / "record-size.pglm"
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> None:
         subprocess.run([sys.executable, maker, record], check=True)
         models = {"nano": "nano", "record-size": str(record)}
         results = {
-            "text": Path(arguments[0]).name,
+            "text": path.name,
             "instruction_set": instruction_set(),
             "threads": default_threads(),
             **whole_files(folder, text, models),

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from one_text import one_text
+
 import pgolf_codec
 from pgolf_codec.codec import stream
 from pgolf_codec.codec.adaptation import adapted
@@ -28,7 +30,7 @@ SLOWEST = 1 << 18
 
 
 def main(arguments: list[str]) -> None:
-    (path,) = map(Path, arguments)
+    path = one_text(arguments, __doc__)
     text = path.read_bytes()
     model = adapted(pgolf_codec.load_model())  # as `compress` has it
     pgolf_codec.decompress(pgolf_codec.compress(text[:2000]))
