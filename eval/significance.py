@@ -152,6 +152,13 @@ def welch(losses: Sequence[float], standing: Sequence[float], margin: float = 0.
     return _test("Welch", difference, a + b, 1 / inverse)
 
 
+def need_different_runs(runs: Sequence[RunLog]) -> None:
+    """Raise :class:`SubmissionError` if one of them is there twice, by what logs say of seeds."""
+    seeds = [run.seed for run in runs if run.seed is not None]
+    if len(set(seeds)) < len(seeds) or len({run.path.resolve() for run in runs}) < len(runs):
+        raise SubmissionError(f"seeds {seeds}: one is there twice, which is no other run")
+
+
 def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 

@@ -29,6 +29,7 @@ from pgolf_codec.lm.graph import rope_phases
 from pgolf_codec.lm.integers.engine import make_params
 from pgolf_codec.lm.integers.numerics import HEAD_FRAC, LOGIT_FRAC, NORM_FRAC, SCALE_BITS
 from pgolf_codec.lm.integers.weights import IntegerWeights, activation_limit
+from pgolf_codec.lm.training.checkpoints import read_checkpoint
 from pgolf_codec.quant.budget import Log, fit
 from pgolf_codec.quant.gptq import Curvature
 from pgolf_codec.quant.moments import Moments
@@ -65,8 +66,11 @@ def exportable(model: Transformer) -> Transformer:
 
 
 def load_checkpoint(path: Path, max_len: int) -> Transformer:
-    """The float model of a checkpoint written by ``lm.train``; see :func:`exportable`."""
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    """The float model of a checkpoint written by ``lm.train``; see :func:`exportable`.
+
+    Raises :class:`CorruptError` if it is damaged, or something else.
+    """
+    state = read_checkpoint(path)
     model = Transformer(ModelConfig.from_dict(state["model_config"]), max_len)
     model.load_state_dict(state["model"])
     return model.eval()

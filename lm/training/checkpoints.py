@@ -116,7 +116,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
         pass
-    raise CorruptError(f"{path}: damaged, or no checkpoint; without it the run starts anew")
+    raise CorruptError(f"{path}: damaged, or no checkpoint; a run without one starts anew")
 
 
 def _need_same(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

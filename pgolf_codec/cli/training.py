@@ -224,8 +224,9 @@ def _write_program(options: argparse.Namespace) -> int:
 def _verdict(runs: list[RunLog], options: argparse.Namespace) -> Verdict:
     """Runs against the standing score that the options name."""
     from pgolf_codec.eval.logs import read_log
-    from pgolf_codec.eval.significance import compare, compare_logs
+    from pgolf_codec.eval.significance import compare, compare_logs, need_different_runs
 
+    need_different_runs(runs)
     if options.standing is not None:
         standing = [read_log(path) for path in options.standing]
         return compare_logs(runs, standing, margin=options.margin)

@@ -149,6 +149,11 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["significance", *ours]) == 2
     assert main(["significance", ours[0], "--standing-loss", "3"]) == 1
     assert "two seeds" in capsys.readouterr().err
+    again = tmp_path / "again-seed1.log"  # otherwise a run that is there twice has no spread
+    again.write_text((tmp_path / "seed1.log").read_text())
+    for twice in (ours[1], str(again)):
+        assert main(["significance", ours[1], twice, "--standing-loss", "1.91"]) == 1
+        assert "one is there twice" in capsys.readouterr().err
 
 
 def test_other_tokenizers_are_compared_by_the_byte(

@@ -23,6 +23,7 @@ checkpoints = pytest.importorskip("pgolf_codec.lm.training.checkpoints")
 lm_train = pytest.importorskip("pgolf_codec.lm.train")
 Transformer = pytest.importorskip("pgolf_codec.lm.floats.model").Transformer
 make_optimizers = pytest.importorskip("pgolf_codec.lm.training.optim").make_optimizers
+load_to_export = pytest.importorskip("pgolf_codec.lm.conversion.export").load_checkpoint
 make_average = pytest.importorskip("pgolf_codec.lm.training.averages").make_average
 
 RECIPE = f"""{toy_recipe.RECIPE}\
@@ -157,6 +158,8 @@ def test_a_damaged_checkpoint_is_named(tiny: ModelConfig, tmp_path: Path, n_byte
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(CorruptError, match=r"checkpoint\.pt: damaged, or no checkpoint"):
         checkpoints.load_checkpoint(path, *parts(tiny, TrainConfig()))
+    with pytest.raises(CorruptError, match=r"checkpoint\.pt: damaged, or no checkpoint"):
+        load_to_export(path, 64)
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(CorruptError, match="no checkpoint"):
         checkpoints.load_checkpoint(path, *parts(tiny, TrainConfig()))
