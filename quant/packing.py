@@ -64,6 +64,9 @@ class Rule:
     """None: that of the whole."""
     least_items: int = 0
 
+    def matches_any(self, names: Iterable[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, self.match) for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class TensorReport:
@@ -309,7 +312,7 @@ def parse_rules(text: str) -> list[Rule]:
 def rule_of(name: str, tensor: Tensor | Quantized, rules: Sequence[Rule]) -> Rule | None:
     """The first that matches; None if there is none, or the tensor is too small for it."""
     for rule in rules:
-        if fnmatch.fnmatchcase(name, rule.match):
+        if rule.matches_any([name]):
             too_small = isinstance(tensor, Tensor) and tensor.bits.size < rule.least_items
             return None if too_small else rule
     return None

@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from pgolf_codec.progress import Progress
 if TYPE_CHECKING:
     from pgolf_codec.codec.tokenizer import Tokenizer
     from pgolf_codec.quant.packing import Rule
+    from pgolf_codec.quant.rounding import Quantized
     from pgolf_codec.quant.tensors import Tensor
 
 SUFFIX, MODEL = ".pgw", ".pglm"
@@ -127,6 +128,7 @@ def _packed_tensors(
             find_coder(name)
     with _naming(source):
         tensors, metadata = read_with_metadata(source, options.key)
+    _tell_unused(rules, tensors)
     if options.budget is None:
         n_total = sum(tensor.n_bytes for tensor in tensors.values())
         with Progress(options.file, n_total, None if options.quiet else sys.stderr) as progress:
@@ -312,11 +314,8 @@ def _log(options: argparse.Namespace) -> Callable[[str], None]:
 
 def run_unpack(options: argparse.Namespace) -> int:
     """Write the tensors, or those asked for, as .safetensors."""
-    import numpy as np
-
     from pgolf_codec.quant.bag import Bag
     from pgolf_codec.quant.safetensors_file import write_safetensors
-    from pgolf_codec.quant.tensors import Tensor
 
     source = _source(options)
     target = Path(options.output) if options.output else source.with_suffix(".safetensors")
@@ -326,21 +325,35 @@ def run_unpack(options: argparse.Namespace) -> int:
             raise RefusedError(source, "is a pipe; tensors are read from files")
         bag = Bag(file)
         _check_target(target, options)
-        for name in options.tensor or bag:
+        for name in dict.fromkeys(options.tensor or bag):
             if name not in bag:
                 raise TensorError(f"has no tensor {name!r}")
             quantized = bag.quantized(name) if options.integers else None
-            if quantized is None:
-                tensors[name] = bag[name]
-                continue
-            tensors[f"{name}.q"] = Tensor.from_array(_narrow(quantized.values))
-            if quantized.group_columns:
-                tensors[f"{name}.g"] = Tensor.from_array(np.array(quantized.group_columns))
-            for suffix, scales in (("s", quantized.row_scales), ("t", quantized.column_scales)):
-                if scales is not None:
-                    tensors[f"{name}.{suffix}"] = Tensor.from_array(scales)
+            parts = {name: bag[name]} if quantized is None else _parts(name, quantized)
+            if twice := tensors.keys() & parts.keys():
+                raise TensorError(f"two tensors would be named {min(twice)!r}")
+            tensors |= parts
     write_safetensors(target, tensors, metadata=bag.metadata, overwrite=options.force)
     return OK
+
+
+def _parts(name: str, quantized: Quantized) -> dict[str, Tensor]:
+    """Integers and scales as tensors of their own."""
+    import numpy as np
+
+    from pgolf_codec.quant.tensors import Tensor
+
+    parts = {
+        "q": _narrow(quantized.values),
+        "g": np.array(quantized.group_columns) if quantized.group_columns else None,
+        "s": quantized.row_scales,
+        "t": quantized.column_scales,
+    }
+    return {
+        f"{name}.{suffix}": Tensor.from_array(array)
+        for suffix, array in parts.items()
+        if array is not None
+    }
 
 
 def coders_options(parser: argparse.ArgumentParser) -> None:
@@ -384,7 +397,9 @@ def run_bench_coders(options: argparse.Namespace) -> int:
     asked = None if options.coders is None else options.coders.split(",")
     names = _usable_coders() if asked is None else list(dict.fromkeys(asked))
     with _naming(Path(options.file)):
-        tensors = integers_of(_tensors(options), _rules(options))
+        found_tensors, rules = _tensors(options), _rules(options)
+        _tell_unused(rules, found_tensors)
+        tensors = integers_of(found_tensors, rules)
 
     def progress(tensor: str, coder: str) -> None:
         if not options.quiet and sys.stderr.isatty():
@@ -496,6 +511,13 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
     if quant is None:
         quant = "none" if getattr(options, "budget", None) is None else "trellis"
     return [*rules, Rule("*", parse_scheme(quant), least_items=LEAST_ITEMS)]
+
+
+def _tell_unused(rules: Iterable[Rule], names: Collection[str]) -> None:
+    """A pattern without a tensor is more often a slip than a wish."""
+    for rule in rules:
+        if names and not rule.matches_any(names):
+            notices.tell(f"no tensor matches the rule {rule.match!r}")
 
 
 def _report(options: argparse.Namespace, facts: dict[str, Any]) -> None:

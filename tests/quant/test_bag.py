@@ -171,8 +171,19 @@ def test_ternary_and_binary() -> None:
     assert set(np.unique(ternary.values)) == {-1, 0, 1}
     assert set(np.unique(binary.values)) == {-1, 1}
     assert np.array_equal(np.sign(w), binary.values)
+    assert (quantize(np.zeros((2, 3)), Scheme("binary")).values == 1).all()  # it has no 0
     assert binary.row_scales is not None
     assert np.allclose(binary.row_scales.astype(float), np.abs(w).mean(axis=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["int8", "ternary", "binary", "int4/2", "step:0.4", "trellis:0.4"])
+def test_rows_below_the_least_scale(text: str) -> None:
+    """Their scale is the least float16 above zero, not zero."""
+    w = np.array([[1e-30, -1e-30, 5e-31], [0.1, 0.2, 0.3]])
+    found = quantize(w, Scheme.parse(text))
+    assert found.row_scales is not None
+    assert np.all(found.row_scales[0] == 2.0**-24)
+    assert not found.values[0].any() or text == "binary"
 
 
 def test_ternary_with_a_threshold() -> None:

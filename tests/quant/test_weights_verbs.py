@@ -73,6 +73,10 @@ def test_report_and_rules(weights: Path, capsys: pytest.CaptureFixture[str]) -> 
     schemes = {row["tensor"]: row["scheme"] for row in report["tensors"]}
     assert schemes == {"layer.w": "int6:12.85", "layer.b": "none", "table": "none"}
     assert report["totals"]["file_bytes"] == target.stat().st_size
+    rules.write_text(rules.read_text() + '[[rule]]\nmatch = "layers.*"\nquant = "int4"\n')
+    for verb in ([*command[:-1], "-f"], ["bench-coders", *command[1:2], "--coders", "raw"]):
+        assert main([*verb, "--rules", str(rules)]) == 0
+        assert capsys.readouterr().err.endswith("no tensor matches the rule 'layers.*'\n")
     assert main(["unpack", str(target), "--integers"]) == 0
     tensors = read_safetensors(target.with_suffix(".safetensors"))
     assert list(tensors) == ["layer.w.q", "layer.w.s", "layer.b", "table"]
@@ -309,6 +313,19 @@ def test_outputs_are_checked_before_the_work(
         assert main(arguments) == status, arguments
         assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in weights.parent.iterdir()} == before
+
+
+def test_names_of_integers_that_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, w = tmp_path / "x.safetensors", Tensor.from_array(np.ones((40, 40), np.float32))
+    write_safetensors(path, {"w": w, "w.s": Tensor.from_array(np.ones(3))})
+    packed = str(path.with_suffix(".pgw"))
+    assert main(["pack", str(path), "--quant", "int8", "--coder", "raw"]) == 0
+    command = ["unpack", packed, "-o", str(tmp_path / "back.safetensors")]
+    assert main([*command, "--integers"]) == 1
+    assert f"{packed}: two tensors would be named 'w.s'" in capsys.readouterr().err
+    assert main([*command, "--integers", "--tensor", "w", "--tensor", "w"]) == 0
 
 
 def test_tensors_from_a_pipe(weights: Path, capfd: pytest.CaptureFixture[str]) -> None:
