@@ -176,6 +176,27 @@ def test_ternary_and_binary() -> None:
     assert np.allclose(binary.row_scales.astype(float), np.abs(w).mean(axis=1), rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("step:0.4", 0.1135),
+        ("priced:0.4", 0.114),
+        ("trellis:0.4", 0.105),
+        ("trellis32:0.4", 0.1045),
+    ],
+)
+def test_free_steps(text: str, error: float) -> None:
+    """By how much of a deviation weights are wrong; a uniform step is so by 1 / sqrt(12)."""
+    w = np.random.default_rng(9).normal(0, 0.3, (30, 300))
+    w[4] *= 1000
+    w[7, 7] = 90
+    found = quantize(w, Scheme.parse(text))
+    assert np.abs(found.values).max() <= 127
+    wrong = np.sqrt(np.mean((found.floats() - w) ** 2, axis=1)) / w.std(axis=1)
+    assert abs(wrong.mean() - error) < 0.03 * error
+    assert abs(found.floats()[7, 7] - 90) < 1
+
+
 @pytest.mark.parametrize("text", ["int8", "ternary", "binary", "int4/2", "step:0.4", "trellis:0.4"])
 def test_rows_below_the_least_scale(text: str) -> None:
     """Their scale is the least float16 above zero, not zero."""
