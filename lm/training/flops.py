@@ -21,7 +21,10 @@ def flops_per_token(model: Transformer, seq_len: int) -> float:
     What an implementation computes beyond that (masked scores) is not counted.
     """
     c = model.config
-    used = sum(p.numel() for _, p in model.kinds()["matrices"]) * len(c.order) / c.n_layers
+    used = 0.0
+    for name, p in model.kinds()["matrices"]:
+        runs = len(c.order) / c.n_layers if name.startswith("blocks.") else 1
+        used += p.numel() * runs
     head = c.vocab_size * (c.embedding_rank or c.d_model)
     seen = 0.0
     for layer in c.order:

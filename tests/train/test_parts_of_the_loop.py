@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -19,6 +20,7 @@ from pgolf_codec.lm.training.line_chart import Series, line_chart, ticks
 torch = pytest.importorskip("torch")
 averages = pytest.importorskip("pgolf_codec.lm.training.averages")
 fake = pytest.importorskip("pgolf_codec.lm.training.fake_quantization")
+flops = pytest.importorskip("pgolf_codec.lm.training.flops")
 loss_of = pytest.importorskip("pgolf_codec.lm.floats.loss")
 lm_train = pytest.importorskip("pgolf_codec.lm.train")
 rows_of = pytest.importorskip("pgolf_codec.lm.training.rows")
@@ -194,6 +196,15 @@ def test_rows_of_shards_are_those_of_one_file(tokens: Path, tmp_path: Path) -> N
         for rank in (0, 1):
             _, mine = cut.batch(step, 4, slice(rank, None, 2))
             assert torch.equal(mine, b[rank::2])
+
+
+def test_operations_are_counted_by_hand(tiny: ModelConfig) -> None:
+    """Of layers each time they run; of the positions that each query sees in its window."""
+    model = Transformer(dataclasses.replace(tiny, passes=(0, 1, 1)), 64)
+    layer = 32 * 32 + 2 * 16 * 32 + 32 * 32 + 2 * 64 * 32
+    weights = 3 * layer + 32 * 64 + 320 * 32  # and the pair table's projection, and the logits
+    seen = sum(min(at + 1, window) for at in range(64) for window in (8, 16, 16)) / 64
+    assert flops.flops_per_token(model, 64) == pytest.approx(6 * weights + 12 * seen * 32)
 
 
 def test_what_a_log_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
