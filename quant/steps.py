@@ -2,7 +2,7 @@
 
 The step of a row is a part of its standard deviation, so that every row loses the same
 part of itself; bits a weight are about log2(1 / part) + 2.05.  Without moments nothing is
-known of which weights matter more: lm/pack's models have better (docs/QUANTIZERS.md).
+known of which weights matter more; calibrated models have better (docs/QUANTIZERS.md).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pgolf_codec.cli import main
-from pgolf_codec.errors import ConfigError
+from pgolf_codec.errors import CoderError, ConfigError
+from pgolf_codec.quant.comparison import Row, totals
 from pgolf_codec.quant.safetensors_file import (
     read_safetensors,
     read_with_metadata,
@@ -104,6 +105,37 @@ def test_bench_of_everything(weights: Path, capsys: pytest.CaptureFixture[str]) 
     for row in found["rows"]:
         assert row["bits_per_param"] == pytest.approx(8 * row["coded_bytes"] / row["n_params"])
     assert picture.read_bytes().startswith(b"<?xml")
+
+
+def test_totals() -> None:
+    """Entropy is weighed by parameters; a coder that could not hold all comes last."""
+    rows = [
+        Row("a", "one", 100, 2.0, 30, 1.0, 2.0),
+        Row("b", "one", 300, 4.0, 160, 1.0, 2.0),
+        Row("a", "two", 100, 2.0, 40, 1.0, 1.0),
+        Row("b", "two", 300, 4.0, 140, 1.0, 1.0),
+        Row("a", "three", 100, 2.0, 25, 1.0, 1.0),
+    ]
+    found = totals(rows)
+    assert [(t["coder"], t["n_tensors"], t["coded_bytes"]) for t in found] == [
+        ("two", 2, 180), ("one", 2, 190), ("three", 1, 25)
+    ]  # fmt: skip
+    assert found[1]["entropy_bits_per_param"] == 3.5
+    assert found[1]["bits_per_param"] == 8 * 190 / 400
+    assert found[1]["ratio_to_entropy"] == pytest.approx(8 * 190 / 400 / 3.5)
+    assert found[1]["encode_mparam_per_second"] == pytest.approx(400e-6 / 2)
+    assert found[1]["decode_mparam_per_second"] == pytest.approx(400e-6 / 4)
+
+
+def test_no_coder_holds_them(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(values: object, coder: str) -> bytes:
+        raise CoderError("not these")
+
+    monkeypatch.setattr("pgolf_codec.quant.coders.encode", refuses)
+    assert main(["bench-coders", str(weights), "--coders", "raw,cm", "--plot", "x.png"]) == 1
+    assert "raw, cm: can't hold any of these tensors" in capsys.readouterr().err
 
 
 def numbers(report: str) -> dict[str, int]:
