@@ -143,6 +143,7 @@ def test_a_batch_writes_what_each_file_has_by_itself(
         assert archive == stream.compress(raw, model=model, frame_bytes=FRAME)
         assert one.stats.file_bytes == len(archive)
     found: dict[tuple[int, int], bytes] = {}
+    shares = [0, 0]
     for rank in range(2):
         for archive, frame, raw in decode_share(
             [tmp_path / f"{i}.pgz" for i in range(len(jobs))],
@@ -150,6 +151,8 @@ def test_a_batch_writes_what_each_file_has_by_itself(
         ):  # fmt: skip
             assert (archive, frame) not in found
             found[archive, frame] = raw
+            shares[rank] += 1
+    assert shares[0] - shares[1] in (0, 1)  # frames are dealt, not files
     for i, path in enumerate(sources):
         raw = path.read_bytes()
         n = -(-len(raw) // FRAME)
@@ -164,6 +167,18 @@ def test_an_error_leaves_no_file(model: LoadedModel, folder: Path, tmp_path: Pat
         list(compress_files(jobs, model=model, coder=ONE_BY_ONE, threads=1))
     assert sorted(tmp_path.glob("*.pgz")) in ([], [tmp_path / "1.pgz"])
     assert not [path for path in tmp_path.iterdir() if path.suffix not in ("", ".pgz")]
+
+
+def test_an_archive_that_is_there_stays(model: LoadedModel, folder: Path, tmp_path: Path) -> None:
+    """Also one that came about after the first look."""
+    target = tmp_path / "b.pgz"
+    target.write_bytes(b"mine")
+    jobs = [Job(folder / "b", target)]
+    with pytest.raises(RefusedError, match="already exists"):
+        list(compress_files(jobs, model=model, coder=ONE_BY_ONE, threads=1))
+    assert target.read_bytes() == b"mine"
+    list(compress_files(jobs, model=model, coder=ONE_BY_ONE, threads=1, overwrite=True))
+    assert stream.decompress(target.read_bytes(), model=model) == (folder / "b").read_bytes()
 
 
 def test_a_full_disk_is_named(model: LoadedModel, folder: Path, tmp_path: Path) -> None:
