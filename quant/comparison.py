@@ -162,7 +162,7 @@ def draw(path: Path, found: list[dict[str, Any]]) -> None:
         import matplotlib
 
         matplotlib.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib import pyplot, ticker
     except ImportError:
         raise MissingPackageError("pictures: pip install pgolf-codec[bench]") from None
     ordered = sorted(found, key=lambda total: total["bits_per_param"])
@@ -192,6 +192,9 @@ def draw(path: Path, found: list[dict[str, Any]]) -> None:
             },
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_ylim(bottom=-0.15)
     ticks = [t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if t <= 1.3 * max(*sizes, 1)]
