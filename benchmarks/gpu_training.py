@@ -193,7 +193,8 @@ def fitting(recipe: str, vocab_size: int | None, folders: Iterable[Path]) -> tup
             if vocab_size in (None, n_symbols):
                 return path, n_symbols
             why.append(f"{path} has {n_symbols} symbols")
-    raise ConfigError(f"{recipe} has vocab_size {vocab_size}, --tokens no such data: {why}")
+    needs = "needs token shards" if vocab_size is None else f"has vocab_size {vocab_size}"
+    raise ConfigError(f"{recipe} {needs}, --tokens no such data: {why}")
 
 
 def tokenizer_of(tokens: Path) -> tuple[Path, bool]:

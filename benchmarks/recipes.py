@@ -175,6 +175,7 @@ def main() -> None:
             file.write((json.dumps(results) + "\n").encode())
         with replacing(PICTURE, overwrite=True) as file:
             file.write(draw(results["runs"]).encode())
+    print(f"{RESULTS}: every run is there; without the file all are done again")
 
 
 if __name__ == "__main__":

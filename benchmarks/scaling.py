@@ -124,6 +124,7 @@ def main() -> None:
     again = {run["n_tokens"] for run in built}
     others = [r for r in results["runs"] if r["size"] != BUILD or r["n_tokens"] not in again]
     store(conclusions([*others, *built]))
+    print(f"{RESULTS}: every run is there; without the file all are done again")
 
 
 def read() -> dict[str, Any]:

@@ -100,6 +100,10 @@ def test_the_margin_decides() -> None:
     wide = compare([1.97, 2.01, 1.98], standing)  # mean better by .0133, but not surely
     assert wide.gain > 0.01
     assert not wide.significant
+    # Sure of its own mean, but the standing one is not known well enough.
+    vague = compare([1.9900, 1.9904, 1.9896], [1.96, 2.00, 2.04])
+    assert [test.p < 0.01 for test in vague.tests] == [True, False]
+    assert not vague.significant
 
 
 def test_p_is_one_sided_and_halves_at_the_bar() -> None:
