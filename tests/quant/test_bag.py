@@ -359,6 +359,11 @@ def test_a_head_like_a_bomb() -> None:
     start = struct.pack("<8sHII", MAGIC, 1, len(text), 10) + text
     with pytest.raises(CorruptError, match="size"):
         load_bag(start + struct.pack("<I", zlib.crc32(start)))
+    head = b'{"tensors":[],"same":{}}'
+    cut = zlib.compress(head)[:-1]
+    start = struct.pack("<8sHII", MAGIC, 1, len(cut), len(head)) + cut
+    with pytest.raises(CorruptError, match="size"):
+        load_bag(start + struct.pack("<I", zlib.crc32(start)))
     with pytest.raises(CorruptError, match="a head of"):
         load_bag(struct.pack("<8sHII", MAGIC, 1, 2**31, 2**31))
 
@@ -452,12 +457,13 @@ def test_a_name_that_is_no_text(name: str, tmp_path: Path) -> None:
         write_safetensors(tmp_path / "x", {"__metadata__": tensors[name]})
 
 
-def test_a_scale_that_is_no_number() -> None:
+@pytest.mark.parametrize("scheme", ["rows", "columns"])
+def test_a_scale_that_is_no_number(scheme: str) -> None:
     scales = Tensor.from_bytes("F16", (2,), b"\x00\x7e\x00\x3c")
     exponents, mantissas = scales.bits >> 10, scales.bits & 1023
     streams = [encode(part.astype(np.int32), "raw") for part in (exponents * 2, mantissas)]
     coded = CodedTensor(
-        "w", "F32", (2, 2), "rows", [encode(np.ones((2, 2), np.int8), "raw"), *streams]
+        "w", "F32", (2, 2), scheme, [encode(np.ones((2, 2), np.int8), "raw"), *streams]
     )
     with pytest.raises(CorruptError, match="not a number"):
         read_all(dump_bag([coded], {}))
