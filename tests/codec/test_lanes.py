@@ -132,7 +132,7 @@ def forged(raw: bytes) -> dict[str, bytes]:
         "cut": changed(streams[0][:8]),
         "too long": changed(streams[0] + b"\1" * 8),
         "one word too long": changed(streams[0] + bytes(-len(streams[0]) % 4) + b"\0\0\0\1"),
-        "beyond the range": changed(b"\xff" * len(streams[0])),
+        **{f"beyond the range, {n}": changed(b"\xff" * n) for n in range(8, 33, 4)},
         "nothing": changed(b""),
     }
 
