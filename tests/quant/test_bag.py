@@ -569,6 +569,11 @@ def test_checkpoints_of_training_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told.pop() == f"{path}: left out: rng_state, optimizer, b.n"
     assert names({"ema": weights, "step": 1, "model": {"w": w}}) == ["w"]
     assert told.pop() == f"{path}: left out: ema, step"
+    for key in ("absent", "step"):
+        with pytest.raises(FormatError, match=f"has no dictionary '{key}'"):
+            read_tensors(path, key)
+    assert list(read_tensors(path, "ema")) == ["a.w", "b.w", "b.c.w"]
+    assert told.pop() == f"{path}: left out: step, model, b.n"
     assert names({f"{n}": w if n == 3 else n for n in range(12)}) == ["3"]
     assert told.pop() == f"{path}: left out: 0, 1, 2, 4, 5, 6, 7, 8 and 3 more"
     assert names(weights["b"] | {"n": w}) == ["w", "n", "c.w"]
