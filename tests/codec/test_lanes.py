@@ -169,7 +169,8 @@ def test_frames_that_lie(coder: LaneCoder) -> None:
         assert errors(coder, [frame]) == errors(ONE_BY_ONE, [frame])
 
 
-def test_progress_reaches_the_end(coder: LaneCoder) -> None:
+@pytest.mark.parametrize("coder", [LaneCoder(OwnDevice(3)), ONE_BY_ONE])
+def test_progress_of_a_group(coder: FrameCoder) -> None:
     raws = [prose(600, 1), prose(500, 2)]
     seen: list[int] = []
     coder.encode(raws, MODEL, streams=STREAMS, threads=1, progress=seen.append)
