@@ -11,7 +11,7 @@ import kernels_of_tests
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_model import hot_weights, prose_ids, tiny_config, tiny_tokenizer, tiny_weights
 
@@ -160,6 +160,8 @@ def test_norm_at_its_limits(n: int) -> None:
         assert np.array_equal(again.clip(-32767, 32767), y)
 
 
+@example(0x3C00, -1)
+@example(0xBC00, 8)
 @given(st.integers(0, 0xFFFF), st.integers(-28, 16))
 def test_multipliers(bits: int, frac: int) -> None:
     """floor(s * 2**(32 + frac)) of every float16, or a refusal."""
