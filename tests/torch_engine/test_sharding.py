@@ -143,7 +143,7 @@ def test_a_batch_writes_what_each_file_has_by_itself(
         assert archive == stream.compress(raw, model=model, frame_bytes=FRAME)
         assert one.stats.file_bytes == len(archive)
     found: dict[tuple[int, int], bytes] = {}
-    shares = [0, 0]
+    shares: list[list[tuple[int, int]]] = [[], []]
     for rank in range(2):
         for archive, frame, raw in decode_share(
             [tmp_path / f"{i}.pgz" for i in range(len(jobs))],
@@ -151,8 +151,8 @@ def test_a_batch_writes_what_each_file_has_by_itself(
         ):  # fmt: skip
             assert (archive, frame) not in found
             found[archive, frame] = raw
-            shares[rank] += 1
-    assert shares[0] - shares[1] in (0, 1)  # frames are dealt, not files
+            shares[rank].append((archive, frame))
+    assert shares == [sorted(found)[0::2], sorted(found)[1::2]]  # frames are dealt, not files
     for i, path in enumerate(sources):
         raw = path.read_bytes()
         n = -(-len(raw) // FRAME)
