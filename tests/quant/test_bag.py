@@ -181,19 +181,20 @@ def test_ternary_and_binary() -> None:
     [
         ("step:0.4", 0.1135),
         ("priced:0.4", 0.114),
-        ("trellis:0.4", 0.105),
-        ("trellis32:0.4", 0.1045),
+        ("trellis:0.4", 0.111),
+        ("trellis32:0.4", 0.112),
     ],
 )
 def test_free_steps(text: str, error: float) -> None:
     """By how much of a deviation weights are wrong; a uniform step is so by 1 / sqrt(12)."""
-    w = np.random.default_rng(9).normal(0, 0.3, (30, 300))
+    w = np.random.default_rng(9).normal(0, 0.3, (10, 8000))  # so wide that 90 is beyond 127 steps
     w[4] *= 1000
     w[7, 7] = 90
     found = quantize(w, Scheme.parse(text))
     assert np.abs(found.values).max() <= 127
     wrong = np.sqrt(np.mean((found.floats() - w) ** 2, axis=1)) / w.std(axis=1)
-    assert abs(wrong.mean() - error) < 0.03 * error
+    typical = wrong[np.arange(10) != 7].mean()
+    assert abs(typical - error) < 0.03 * error
     assert abs(found.floats()[7, 7] - 90) < 1
 
 
