@@ -389,6 +389,14 @@ def test_one_tensor_alone() -> None:
         damaged["b"]
 
 
+def test_what_makes_two_the_same() -> None:
+    values, one, two = np.eye(2, dtype=np.int32), np.float16([1, 2]), np.float16([1, 3])
+    same = Quantized(values, one, two)
+    assert same.same_as(Quantized(values.copy(), one.copy(), two.copy()))
+    for other in ((values, two, two), (values, one, one), (values, one, None), (-values, one, two)):
+        assert not same.same_as(Quantized(*other))
+
+
 def test_columns_of_no_rows() -> None:
     quantized = Quantized(np.zeros((0, 3), np.int32), None, np.ones(3, np.float16))
     blob, _ = pack({"w": quantized}, coder="raw")
