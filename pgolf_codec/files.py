@@ -38,8 +38,15 @@ def replacing(
     link is followed; a pipe, a device or what is open already (:func:`is_open_file`) is
     written to directly.  Raises
     :class:`RefusedError` if the file exists and ``overwrite`` is not set (also when
-    another process makes it meanwhile), or if it is a directory.
+    another process makes it meanwhile), or if it is a directory.  Where the disk is full,
+    the error names the file.
     """
+    with naming(path), _replacing(path, overwrite=overwrite, like=like) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, *, overwrite: bool, like: os.stat_result | None) -> Iterator[BinaryIO]:
     if (number := _open_number(path)) is not None:
         with open(os.dup(number), "wb") as file:
             yield file

@@ -276,10 +276,7 @@ def _sink(target: Target, source: Source, options: argparse.Namespace) -> Iterat
     else:
         if source.status and files.same_file(target, Path(source.name)):
             raise RefusedError(target, "is also the input")
-        with (
-            files.naming(target),
-            files.replacing(target, overwrite=options.force, like=source.status) as out,
-        ):
+        with files.replacing(target, overwrite=options.force, like=source.status) as out:
             yield out
 
 

@@ -29,6 +29,16 @@ def test_nothing_is_left_after_an_error(tmp_path: Path, error: type[BaseExceptio
     assert os.listdir(tmp_path) == []
 
 
+def test_a_full_disk_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(OSError, match="left") as full, files.replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(path)
+    with pytest.raises(OSError, match="other") as other, files.replacing(path):
+        raise OSError(errno.ENOENT, "that of some other file")
+    assert other.value.filename is None
+
+
 def test_existing_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "old"
     path.write_bytes(b"old")
