@@ -89,7 +89,7 @@ def load_checkpoint(
     Raises :class:`ConfigError` if it is another model's or of other settings, which are
     named, and :class:`CorruptError` if it is none.
     """
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, "step", "seconds", "optimizers")
     if ModelConfig.from_dict(state["model_config"]) != model.config:
         raise ConfigError(f"{path} is a checkpoint of another model")
     if ("average" in state) != (average is not None):
@@ -106,11 +106,14 @@ def load_checkpoint(
     return Done(state["step"], state["seconds"], state.get("step_seconds", 0.0))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Its state; raises :class:`CorruptError` if it is damaged, or something else."""
+def read_checkpoint(path: Path, *more: str) -> dict[str, Any]:
+    """Its state: the model, and ``more`` entries.
+
+    Raises :class:`CorruptError` if it is damaged, or something else.
+    """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if {"model", "model_config", "step"} <= set(state):
+        if {"model", "model_config", *more} <= set(state):
             return dict(state)
     except FileNotFoundError:
         raise
