@@ -50,6 +50,7 @@ def test_a_thread_takes_the_next_job() -> None:
         def start(tick: workers.Tick) -> int:
             running.add(i)
             most.append(len(running))
+            time.sleep(0.01)  # so long that others would begin
             tick(1)
             running.remove(i)
             return i
